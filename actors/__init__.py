@@ -1,0 +1,1 @@
+"""Sessions as actors: lifecycle, time, limits and durability. Knows nothing of HTTP."""

@@ -1,0 +1,69 @@
+"""Session time: wall time on top of Trio's clock. It never goes back and can run faster than real time.
+
+Nothing else in Vigil reads the wall clock. In virtual time (Trio's MockClock) there is none to follow.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import trio
+
+_EPSILON_MS = 0.05  # a deadline that is reached may not round to the millisecond before it
+
+
+class Anchor(NamedTuple):
+    """One instant on both clocks, in milliseconds since the epoch."""
+
+    wall_ms: int
+    session_ms: int
+
+
+class ScaledClock:
+    """Session time in integer milliseconds, running `scale` times as fast as real time.
+
+    `wall` tells real time in milliseconds since the epoch; without it only Trio's clock counts.
+    """
+
+    def __init__(self, start_ms: int, *, scale: float = 1.0, wall: Callable[[], int] | None = None) -> None:
+        self.scale = scale
+        self._ms_per_s = 1000.0 * scale
+        self._start_ms = float(start_ms)
+        self._start_s = trio.current_time()
+        self._wall = wall
+        self._anchor = Anchor(wall() if wall else start_ms, start_ms)
+
+    @classmethod
+    def resume(cls, anchor: Anchor | None, *, wall: Callable[[], int], scale: float = 1.0) -> "ScaledClock":
+        """Go on from a stored anchor, the time since counted at `scale`; without one, from the wall clock."""
+        wall_ms = wall()
+        if anchor is None:
+            return cls(wall_ms, scale=scale, wall=wall)
+        down_ms = max(0, wall_ms - anchor.wall_ms)
+        return cls(anchor.session_ms + int(down_ms * scale), scale=scale, wall=wall)
+
+    def now(self) -> int:
+        """The current instant of session time."""
+        return int(self._start_ms + (trio.current_time() - self._start_s) * self._ms_per_s + _EPSILON_MS)
+
+    def deadline(self, at_ms: int) -> float:
+        """The instant of Trio's clock at which `now()` will be `at_ms`."""
+        return self._start_s + (at_ms - self._start_ms) / self._ms_per_s
+
+    def anchor(self) -> Anchor:
+        """This instant on both clocks, for the store to keep."""
+        return Anchor(self._wall() if self._wall else self.now(), self.now())
+
+    def follow_wall(self) -> int:
+        """Catch up with a wall clock that jumped forward (a suspended machine, a corrected clock).
+
+        Gives the jump in milliseconds of session time, 0 when there was none. A wall clock that went back is
+        ignored.
+        """
+        if self._wall is None:
+            return 0
+        should_be = self._anchor.session_ms + (self._wall() - self._anchor.wall_ms) * self.scale
+        jump = int(should_be - self.now())
+        if jump <= self.scale:  # a millisecond of rounding is not a jump
+            return 0
+        self._start_ms += jump
+        return jump

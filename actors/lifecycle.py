@@ -1,0 +1,399 @@
+"""The life of a session as pure functions of (state, command, now). Spec section 3 is this file.
+
+A session is in one of four phases; `TABLE` says what each command does in each. Time is a command too:
+`Tick` does whatever has fallen due.
+
+    LIVE      now is before expiresAt
+    DUE       expiresAt has come, but nobody has noticed yet: the next command, whatever it is, ends the session
+    EXPIRED   a tombstone is left
+    GONE      nothing is left
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from actors.errors import ChangeRefused, RenewalRefused, SessionExpired, SessionNotFound, VigilError
+from actors.events import (
+    AgentError,
+    Broadcast,
+    Created,
+    Ended,
+    Event,
+    EventData,
+    ExpirationWarning,
+    Expired,
+    Renewed,
+    TimeoutUpdated,
+)
+from actors.records import (
+    ExpiryReason,
+    Gone,
+    Message,
+    Session,
+    State,
+    TimeoutConfig,
+    TimeoutPatch,
+    Tombstone,
+    TurnState,
+)
+
+MINUTE_MS = 60_000
+
+
+class Phase(Enum):
+    LIVE = "live"
+    DUE = "due"
+    EXPIRED = "expired"
+    GONE = "gone"
+
+
+class Send(NamedTuple):
+    """The user says something. `turn` is the state of the agent's turn on it, "" when none is wanted."""
+
+    message_id: str
+    content: str
+    metadata: str
+    attachments: str
+    turn: TurnState
+
+
+class Answer(NamedTuple):
+    """The agent says something, to the message at `turn_at`."""
+
+    message_id: str
+    content: str
+    metadata: str
+    turn_at: int
+
+
+class BeginTurn(NamedTuple):
+    """The agent starts on the message at `turn_at`: `started` the first time, `retried` after a restart."""
+
+    turn_at: int
+    state: TurnState
+
+
+class FailTurn(NamedTuple):
+    """The agent will not answer the message at `turn_at`."""
+
+    turn_at: int
+    message_id: str
+    code: str
+    message: str
+
+
+class Heartbeat(NamedTuple):
+    pass
+
+
+class Renew(NamedTuple):
+    pass
+
+
+class Retime(NamedTuple):
+    patch: TimeoutPatch
+
+
+class End(NamedTuple):
+    pass
+
+
+class Tick(NamedTuple):
+    pass
+
+
+Command = Send | Answer | BeginTurn | FailTurn | Heartbeat | Renew | Retime | End | Tick
+COMMANDS: tuple[type[Command], ...] = (
+    Send,
+    Answer,
+    BeginTurn,
+    FailTurn,
+    Heartbeat,
+    Renew,
+    Retime,
+    End,
+    Tick,
+)
+
+
+class Transition(NamedTuple):
+    """What a command did: the state after it, and everything to commit, publish and reply, in that order.
+
+    With `refusal` the command was not carried out; the state may have changed all the same, because its time
+    had come.
+    """
+
+    state: State
+    events: tuple[Event, ...] = ()
+    message: Message | None = None
+    turn: tuple[int, TurnState] | None = None  # of the message at this instant
+    was_renewed: bool = False
+    refusal: VigilError | None = None
+
+    @property
+    def session(self) -> Session:
+        """The session after a command that it survived."""
+        assert isinstance(self.state, Session)  # noqa: S101  the caller has looked at `refusal`
+        return self.state
+
+
+# --- the formula
+
+
+def max_expires_at(session: Session) -> int:
+    """The cap: no renewal extends a session beyond it."""
+    return session.created_at + session.config.max_duration_minutes * MINUTE_MS
+
+
+def expires_at(session: Session) -> int:
+    """min(renewedAt + timeoutMinutes, createdAt + maxDurationMinutes), always."""
+    return min(session.renewed_at + session.config.timeout_minutes * MINUTE_MS, max_expires_at(session))
+
+
+def warn_at(session: Session) -> int:
+    """When its warning fires; it may lie in the past."""
+    return expires_at(session) - session.config.warning_threshold_minutes * MINUTE_MS
+
+
+def due_at(session: Session) -> int:
+    """The next instant at which something happens by itself."""
+    return expires_at(session) if session.warned else warn_at(session)
+
+
+def is_near_expiration(session: Session, now: int) -> bool:
+    return warn_at(session) <= now < expires_at(session)
+
+
+def expiry_reason(session: Session) -> ExpiryReason:
+    return "max_duration" if expires_at(session) == max_expires_at(session) else "inactivity"
+
+
+def phase(state: State, now: int) -> Phase:
+    if isinstance(state, Session):
+        return Phase.LIVE if now < expires_at(state) else Phase.DUE
+    return Phase.EXPIRED if isinstance(state, Tombstone) else Phase.GONE
+
+
+@lru_cache(maxsize=4096)
+def merge(config: TimeoutConfig, patch: TimeoutPatch) -> TimeoutConfig:
+    """`config` with what `patch` says, field by field. Equal results are one object."""
+    return TimeoutConfig._make(old if new is None else new for old, new in zip(config, patch, strict=True))
+
+
+def tombstone(session: Session) -> Tombstone:
+    return Tombstone(
+        session.id,
+        session.agent_id,
+        session.user_id,
+        session.created_at,
+        expires_at(session),
+        expiry_reason(session),
+        session.last_activity,
+        session.renewal_count,
+    )
+
+
+# --- the steps
+
+
+def begin(session: Session) -> Transition:
+    """The first transition of a session that was just made."""
+    return _live(session, session.created_at, {}, Created(session))
+
+
+def step(state: State, command: Command, now: int) -> Transition:
+    """Carry out one command at one instant. Pure: the same arguments give the same transition."""
+    return TABLE[phase(state, now)][type(command)](state, command, now)
+
+
+def _live(session: Session, now: int, changes: dict[str, Any], *news: EventData, **rest: Any) -> Transition:
+    """The session goes on with `changes`; its warning fires with them when its time has come."""
+    after = session._replace(**changes) if changes else session
+    if not after.warned and now >= warn_at(after):
+        news = (*news, ExpirationWarning(expires_at(after), expires_at(after) - now))
+        after = after._replace(warned=True)
+    events = tuple(Event(after.event_id + n, after.id, now, data) for n, data in enumerate(news, 1))
+    return Transition(after._replace(event_id=after.event_id + len(events)), events, **rest)
+
+
+def _activity(session: Session, now: int) -> tuple[dict[str, Any], bool]:
+    """What a sign of life changes, and whether it renewed the session."""
+    changes: dict[str, Any] = {"last_activity": now}
+    if not session.config.auto_renew:
+        return changes, False
+    changes["renewed_at"] = now
+    if expires_at(session) == max_expires_at(session):
+        return changes, False
+    return changes | {"renewal_count": session.renewal_count + 1, "warned": False}, True
+
+
+def _renewed(session: Session, changes: dict[str, Any]) -> Renewed:
+    after = session._replace(**changes)
+    return Renewed(expires_at(after), after.renewal_count)
+
+
+def _next_instant(session: Session, now: int) -> int:
+    """A message's timestamp: now, or a millisecond after the last one, so that timestamps are unique."""
+    return max(now, session.last_message_at + 1)
+
+
+def _send(session: Session, command: Send, now: int) -> Transition:
+    changes, renewed = _activity(session, now)
+    at = _next_instant(session, now)
+    message = Message(
+        command.message_id,
+        at,
+        session.user_id,
+        False,
+        command.content,
+        command.metadata,
+        command.attachments,
+    )
+    changes["last_message_at"] = at
+    news: list[EventData] = [Broadcast(message)]
+    if renewed:
+        news.append(_renewed(session, changes))
+    return _live(session, now, changes, *news, message=message, turn=(at, command.turn), was_renewed=renewed)
+
+
+def _answer(session: Session, command: Answer, now: int) -> Transition:
+    at = _next_instant(session, now)
+    message = Message(
+        command.message_id,
+        at,
+        session.agent_id,
+        True,
+        command.content,
+        command.metadata,
+        "",
+    )
+    changes = {"last_message_at": at}
+    turn = (command.turn_at, "answered")
+    return _live(session, now, changes, Broadcast(message), message=message, turn=turn)
+
+
+def _begin_turn(session: Session, command: BeginTurn, now: int) -> Transition:
+    return _live(session, now, {}, turn=(command.turn_at, command.state))
+
+
+def _fail_turn(session: Session, command: FailTurn, now: int) -> Transition:
+    news = AgentError(command.message_id, command.code, command.message)
+    return _live(session, now, {}, news, turn=(command.turn_at, "failed"))
+
+
+def _heartbeat(session: Session, _command: Heartbeat, now: int) -> Transition:
+    changes, renewed = _activity(session, now)
+    news = [_renewed(session, changes)] if renewed else []
+    return _live(session, now, changes, *news, was_renewed=renewed)
+
+
+def _renew(session: Session, _command: Renew, now: int) -> Transition:
+    if expires_at(session) == max_expires_at(session):
+        return Transition(session, refusal=RenewalRefused(session.id, "max_duration"))
+    changes = {"renewed_at": now, "renewal_count": session.renewal_count + 1, "warned": False}
+    return _live(session, now, changes, _renewed(session, changes), was_renewed=True)
+
+
+def _retime(session: Session, command: Retime, now: int) -> Transition:
+    config = merge(session.config, command.patch)
+    after = session._replace(config=config)
+    if config.auto_renew and not session.config.auto_renew:
+        after = after._replace(renewed_at=max(session.renewed_at, session.last_activity))
+    if now >= expires_at(after):
+        return Transition(session, refusal=ChangeRefused())
+    if (expires_at(after), config.warning_threshold_minutes) != (
+        expires_at(session),
+        session.config.warning_threshold_minutes,
+    ):
+        after = after._replace(warned=False)
+    return _live(after, now, {}, TimeoutUpdated(after))
+
+
+def _tick(session: Session, _command: Tick, now: int) -> Transition:
+    return _live(session, now, {})
+
+
+def _end(session: Session, _command: End, now: int) -> Transition:
+    return Transition(Gone(session.id), (Event(session.event_id + 1, session.id, now, Ended(now)),))
+
+
+def _expire(session: Session, _command: Command, now: int) -> Transition:
+    stone = tombstone(session)
+    news = Expired(stone.expires_at, stone.reason)
+    return Transition(stone, (Event(session.event_id + 1, session.id, now, news),))
+
+
+def _expire_and_refuse(session: Session, command: Command, now: int) -> Transition:
+    return _expire(session, command, now)._replace(refusal=SessionExpired(tombstone(session)))
+
+
+def _expire_and_forget(session: Session, command: Command, now: int) -> Transition:
+    return _expire(session, command, now)._replace(state=Gone(session.id))
+
+
+def _forget(stone: Tombstone, _command: End, _now: int) -> Transition:
+    return Transition(Gone(stone.id))
+
+
+def _stay(state: State, _command: Tick, _now: int) -> Transition:
+    return Transition(state)
+
+
+def _refuse_expired(stone: Tombstone, _command: Command, _now: int) -> Transition:
+    return Transition(stone, refusal=SessionExpired(stone))
+
+
+def _refuse_gone(gone: Gone, _command: Command, _now: int) -> Transition:
+    return Transition(gone, refusal=SessionNotFound(gone.id))
+
+
+Handler = Callable[[Any, Any, int], Transition]
+
+TABLE: dict[Phase, dict[type[Command], Handler]] = {
+    Phase.LIVE: {
+        Send: _send,
+        Answer: _answer,
+        BeginTurn: _begin_turn,
+        FailTurn: _fail_turn,
+        Heartbeat: _heartbeat,
+        Renew: _renew,
+        Retime: _retime,
+        End: _end,
+        Tick: _tick,
+    },
+    Phase.DUE: {
+        Send: _expire_and_refuse,
+        Answer: _expire_and_refuse,
+        BeginTurn: _expire_and_refuse,
+        FailTurn: _expire_and_refuse,
+        Heartbeat: _expire_and_refuse,
+        Renew: _expire_and_refuse,
+        Retime: _expire_and_refuse,
+        End: _expire_and_forget,
+        Tick: _expire,
+    },
+    Phase.EXPIRED: {
+        Send: _refuse_expired,
+        Answer: _refuse_expired,
+        BeginTurn: _refuse_expired,
+        FailTurn: _refuse_expired,
+        Heartbeat: _refuse_expired,
+        Renew: _refuse_expired,
+        Retime: _refuse_expired,
+        End: _forget,
+        Tick: _stay,
+    },
+    Phase.GONE: {
+        Send: _refuse_gone,
+        Answer: _refuse_gone,
+        BeginTurn: _refuse_gone,
+        FailTurn: _refuse_gone,
+        Heartbeat: _refuse_gone,
+        Renew: _refuse_gone,
+        Retime: _refuse_gone,
+        End: _refuse_gone,
+        Tick: _stay,
+    },
+}

@@ -1,0 +1,80 @@
+"""The values that rooms hand each other: sessions, messages, tombstones. Immutable, without behaviour.
+
+Times are integer milliseconds of session time since the epoch; metadata and attachments are compact JSON.
+"""
+
+from typing import Literal, NamedTuple
+
+TurnState = Literal["", "waiting", "started", "retried", "answered", "failed"]
+ExpiryReason = Literal["inactivity", "max_duration"]
+
+
+class TimeoutConfig(NamedTuple):
+    """How long a session lives (spec section 2 has the ranges). Durations in minutes."""
+
+    timeout_minutes: int
+    auto_renew: bool
+    max_duration_minutes: int
+    warning_threshold_minutes: int
+
+
+class TimeoutPatch(NamedTuple):
+    """Part of a TimeoutConfig: what an agent, a request or a retiming says. None leaves a field as it is."""
+
+    timeout_minutes: int | None = None
+    auto_renew: bool | None = None
+    max_duration_minutes: int | None = None
+    warning_threshold_minutes: int | None = None
+
+
+class Session(NamedTuple):
+    """One live session, whole. `lifecycle` says what may become of it."""
+
+    key: int  # the store's own number for it, never used twice
+    id: str  # a UUID, the name it has outside
+    agent_id: str
+    user_id: str
+    channel_id: str
+    metadata: str
+    created_at: int
+    last_activity: int
+    renewed_at: int
+    config: TimeoutConfig
+    renewal_count: int = 0
+    warned: bool = False  # the warning of this arming has fired
+    event_id: int = 0  # of the newest committed event
+    last_message_at: int = 0
+
+
+class Message(NamedTuple):
+    """One message of a session's history. `created_at` is unique in its session."""
+
+    id: str
+    created_at: int
+    author_id: str
+    is_agent: bool
+    content: str
+    metadata: str
+    attachments: str  # a JSON array, or "" for none
+
+
+class Tombstone(NamedTuple):
+    """What is remembered of an expired session: enough for a 410 and a list entry, no content."""
+
+    id: str
+    agent_id: str
+    user_id: str
+    created_at: int
+    expires_at: int
+    reason: ExpiryReason
+    last_activity: int
+    renewal_count: int
+
+
+class Gone(NamedTuple):
+    """A session that was ended, or never was."""
+
+    id: str
+
+
+State = Session | Tombstone | Gone

@@ -1,0 +1,1 @@
+"""Measured figures. Each module here is a command: `python -m loadtests.bench.NAME`."""

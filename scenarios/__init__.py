@@ -1,0 +1,1 @@
+"""Scripts and populations played against a server, in virtual time or at a URL."""

@@ -1,0 +1,1 @@
+"""The Sessions API over HTTP: turns requests into asks and answers into bytes. Holds no session state."""
