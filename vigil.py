@@ -1,0 +1,53 @@
+"""The command line: parse, call, exit code."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from actors.errors import VigilError
+from server.command_line import (
+    Command,
+    add_keys_arguments,
+    add_serve_arguments,
+    command_parser,
+    run_keys,
+    typed_data_dir,
+    typed_settings,
+)
+from server.serve import serve
+from server.settings import load_settings, unknown_variables
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    for warning in unknown_variables(os.environ):
+        print(f"vigil: {warning}", file=sys.stderr)
+    return serve(load_settings(typed_settings(arguments)))
+
+
+def _keys(arguments: argparse.Namespace) -> int:
+    data_dir = typed_data_dir(arguments, os.environ)
+    print(run_keys(arguments, data_dir, created=datetime.now(UTC).date(), random_bytes=os.urandom))
+    return 0
+
+
+COMMANDS = (
+    Command("serve", "run the server", add_serve_arguments, _serve),
+    Command("keys", "make, list and revoke API keys", add_keys_arguments, _keys),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Gives its exit code; 2 when what was typed, or a file that it names, is wrong."""
+    arguments = command_parser(COMMANDS).parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except VigilError as error:
+        print(*(f"vigil: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        return 2
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import trio
 
-_EPSILON_MS = 0.05  # a deadline that is reached may not round to the millisecond before it
-
 
 class Anchor(NamedTuple):
     """One instant on both clocks, in milliseconds since the epoch."""
@@ -41,9 +39,13 @@ class ScaledClock:
         down_ms = max(0, wall_ms - anchor.wall_ms)
         return cls(anchor.session_ms + int(down_ms * scale), scale=scale, wall=wall)
 
+    @property
+    def follows_wall(self) -> bool:
+        return self._wall is not None
+
     def now(self) -> int:
-        """The current instant of session time."""
-        return int(self._start_ms + (trio.current_time() - self._start_s) * self._ms_per_s + _EPSILON_MS)
+        """The current instant of session time, to the nearest millisecond: at `deadline(t)` it is `t`."""
+        return round(self._start_ms + (trio.current_time() - self._start_s) * self._ms_per_s)
 
     def deadline(self, at_ms: int) -> float:
         """The instant of Trio's clock at which `now()` will be `at_ms`."""

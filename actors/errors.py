@@ -94,5 +94,13 @@ class StoreUnavailable(VigilError):
         self.why = why
 
 
+class AgentFailed(VigilError):
+    code = "AGENT_FAILED"
+
+
+class AgentTimedOut(AgentFailed):
+    code = "AGENT_TIMEOUT"
+
+
 class StoreError(VigilError):
     pass

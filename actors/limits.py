@@ -8,6 +8,7 @@ import heapq
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from actors.errors import RateLimited
@@ -57,56 +58,79 @@ class Refused(NamedTuple):
     quotas: tuple[Quota, ...]
 
 
-class Window:
-    """The instants of admitted requests in a ring that grows as it fills, never beyond what was admitted."""
-
-    __slots__ = ("_head", "_ring", "_size")
-
-    def __init__(self, admitted_at: Iterable[int] = ()) -> None:
-        self._ring = array("q", admitted_at)
-        self._head = 0
-        self._size = len(self._ring)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __iter__(self) -> Iterator[int]:
-        return (self[n] for n in range(self._size))
-
-    def __getitem__(self, n: int) -> int:
-        """The n-th oldest instant."""
-        return self._ring[(self._head + n) % len(self._ring)]
-
-    def forget(self, until_ms: int) -> None:
-        """Drop what was admitted at `until_ms` or before."""
-        while self._size and self._ring[self._head] <= until_ms:
-            self._head = (self._head + 1) % len(self._ring)
-            self._size -= 1
-
-    def append(self, at_ms: int) -> None:
-        if self._size == len(self._ring):
-            self._ring = array("q", [*self, *([0] * max(4, self._size))])
-            self._head = 0
-        self._ring[(self._head + self._size) % len(self._ring)] = at_ms
-        self._size += 1
-
-
-class _Charge(NamedTuple):
-    """One window that a request counts for."""
+class _Rule(NamedTuple):
+    """One limit as it stands for some subjects, and where their windows are. Shared by all of them."""
 
     scope: Scope
-    subject: str
     limit: Limit
-    window: Window
+    requests: int  # of the limit, read on every request
+    window_ms: int
+    windows: "dict[str, Window]"
 
-    def room(self) -> int:
-        return self.limit.requests - len(self.window)
 
-    def reset_ms(self, now: int) -> int:
-        """Until one more request fits than fits now; 0 when the window is empty."""
-        if not len(self.window):
-            return 0
-        return self.window[max(0, -self.room())] + self.limit.window_ms - now
+class Window:
+    """The instants of one subject's admitted requests, in a ring that follows their number up and down."""
+
+    __slots__ = ("_head", "_ring", "rule", "size", "subject")
+
+    def __init__(self, rule: _Rule, subject: str, admitted_at: Iterable[int] = ()) -> None:
+        self.rule = rule
+        self.subject = subject
+        self._ring = array("q", admitted_at)
+        self._head = 0
+        self.size = len(self._ring)
+
+    def __iter__(self) -> Iterator[int]:
+        """Oldest first."""
+        return iter(self._unrolled())
+
+    def room(self, now: int) -> int:
+        """How many more fit, once what no longer counts is forgotten; below 0 after a limit was lowered."""
+        until = now - self.rule.window_ms
+        if self.size and self._ring[self._head] <= until:
+            self._forget(until)
+        return self.rule.requests - self.size
+
+    def charge(self, now: int) -> Quota:
+        """Count one more request; there must be room."""
+        scope, limit, requests, window_ms, _ = self.rule
+        size = self.size
+        if size == len(self._ring):
+            self._resize(min(max(4, 2 * size), requests))
+        ring, head = self._ring, self._head
+        ring[(head + size) % len(ring)] = now
+        self.size = size + 1
+        return Quota(scope, limit, requests - size - 1, ring[head] + window_ms - now)
+
+    def quota(self, now: int) -> Quota:
+        """How it stands; `reset_ms` is 0 when the window is empty."""
+        scope, limit, requests, window_ms, _ = self.rule
+        if not self.size:
+            return Quota(scope, limit, requests, 0)
+        surplus = max(0, self.size - requests)
+        frees_at = self._ring[(self._head + surplus) % len(self._ring)] + window_ms
+        return Quota(scope, limit, max(0, requests - self.size), frees_at - now)
+
+    def empty_at(self) -> int:
+        """When the newest of its requests no longer counts."""
+        return self._ring[(self._head + self.size - 1) % len(self._ring)] + self.rule.window_ms
+
+    def _forget(self, until_ms: int) -> None:
+        """Drop what was admitted at `until_ms` or before."""
+        ring, head, size = self._ring, self._head, self.size
+        while size and ring[head] <= until_ms:
+            head = (head + 1) % len(ring)
+            size -= 1
+        self._head, self.size = head, size
+        if len(ring) > 4 * size + 4:
+            self._resize(2 * size)
+
+    def _resize(self, capacity: int) -> None:
+        self._ring = self._unrolled() + array("q", bytes(8 * (capacity - self.size)))
+        self._head = 0
+
+    def _unrolled(self) -> "array[int]":
+        return (self._ring[self._head :] + self._ring[: self._head])[: self.size]
 
 
 class LimitStats(NamedTuple):
@@ -127,12 +151,13 @@ class Limits:
         agent: Limit,
         overrides: Mapping[str, tuple[Limit | None, Limit | None]] | None = None,
     ) -> None:
-        self._session = session
-        self._user = user
-        self._agent = agent
-        self._overrides = dict(overrides or {})
         self._windows: dict[Scope, dict[str, Window]] = {"session": {}, "user": {}, "agent": {}}
-        self._empty_at: list[tuple[int, Scope, str, int]] = []  # a heap, one entry a window
+        self._rules = self._rules_for(session, user, agent)
+        self._own_rules = {
+            agent_id: self._rules_for(own_session or session, user, own_agent or agent)
+            for agent_id, (own_session, own_agent) in (overrides or {}).items()
+        }
+        self._empty_at: list[tuple[int, Scope, str]] = []  # a heap, one entry a window
         self._admitted = 0
         self._refused: dict[Scope, int] = {"session": 0, "user": 0, "agent": 0}
 
@@ -143,16 +168,15 @@ class Limits:
 
         A request that names no session (create) counts for the user and the agent alone.
         """
-        charges = self._charges(now, user_id, agent_id, session_id)
-        full = [charge for charge in charges if charge.room() <= 0]
-        if full:
-            raise RateLimited(self._refuse(now, full, charges))
-        for charge in charges:
-            if not len(charge.window):
-                self._keep(now, charge)
-            charge.window.append(now)
+        windows = self._find(user_id, agent_id, session_id)
+        for window in windows:
+            if window.room(now) <= 0:
+                raise RateLimited(self._refuse(now, windows))
+        for window in windows:
+            if not window.size:
+                self._keep(now, window)
         self._admitted += 1
-        return _quotas(now, charges)
+        return tuple([window.charge(now) for window in windows])
 
     def drop_session(self, session_id: str) -> None:
         """The session is over: nothing will be counted for it again."""
@@ -161,14 +185,13 @@ class Limits:
     def forget_empty(self, now: int) -> None:
         """Drop windows in which nothing counts any more."""
         while self._empty_at and self._empty_at[0][0] <= now:
-            _, scope, subject, window_ms = heapq.heappop(self._empty_at)
+            _, scope, subject = heapq.heappop(self._empty_at)
             window = self._windows[scope].get(subject)
             if window is None:
                 continue
-            window.forget(now - window_ms)
-            if len(window):
-                newest = window[len(window) - 1]
-                heapq.heappush(self._empty_at, (newest + window_ms, scope, subject, window_ms))
+            window.room(now)
+            if window.size:
+                heapq.heappush(self._empty_at, (window.empty_at(), scope, subject))
             else:
                 del self._windows[scope][subject]
 
@@ -190,60 +213,43 @@ class Limits:
             agent_id = agent_of(subject) if scope == "session" else subject
             if agent_id is None or not admitted_at:
                 continue
-            name = _SCOPES[scope]
-            limit = self._limit(name, agent_id)
-            self._windows[name][subject] = Window(admitted_at)
-            heapq.heappush(
-                self._empty_at, (admitted_at[-1] + limit.window_ms, name, subject, limit.window_ms)
-            )
+            rule = self._own_rules.get(agent_id, self._rules)[_PLACE[scope]]
+            window = Window(rule, subject, admitted_at)
+            rule.windows[subject] = window
+            heapq.heappush(self._empty_at, (window.empty_at(), rule.scope, subject))
 
     def statistics(self) -> LimitStats:
         return LimitStats(self._admitted, dict(self._refused), sum(map(len, self._windows.values())))
 
-    def _limit(self, scope: Scope, agent_id: str) -> Limit:
-        if scope == "user":
-            return self._user
-        session, agent = self._overrides.get(agent_id, (None, None))
-        return (session or self._session) if scope == "session" else (agent or self._agent)
-
-    def _charges(self, now: int, user_id: str, agent_id: str, session_id: str | None) -> list[_Charge]:
-        subjects: list[tuple[Scope, str]] = [("user", user_id), ("agent", agent_id)]
-        if session_id is not None:
-            subjects.insert(0, ("session", session_id))
-        charges = []
-        for scope, subject in subjects:
-            limit = self._limit(scope, agent_id)
-            window = self._windows[scope].get(subject)
-            if window is None:
-                window = Window()
-            window.forget(now - limit.window_ms)
-            charges.append(_Charge(scope, subject, limit, window))
-        return charges
-
-    def _keep(self, now: int, charge: _Charge) -> None:
-        """Hold on to a window that is about to get its first request."""
-        windows = self._windows[charge.scope]
-        if charge.subject not in windows:
-            windows[charge.subject] = charge.window
-            window_ms = charge.limit.window_ms
-            heapq.heappush(self._empty_at, (now + window_ms, charge.scope, charge.subject, window_ms))
-
-    def _refuse(self, now: int, full: list[_Charge], charges: list[_Charge]) -> Refused:
-        longest = max(full, key=lambda charge: charge.reset_ms(now))
-        self._refused[longest.scope] += 1
-        return Refused(
-            longest.scope,
-            longest.limit.requests,
-            longest.limit.window_s,
-            longest.reset_ms(now),
-            _quotas(now, charges),
+    def _rules_for(self, session: Limit, user: Limit, agent: Limit) -> tuple[_Rule, ...]:
+        limits: dict[Scope, Limit] = {"session": session, "user": user, "agent": agent}
+        return tuple(
+            _Rule(scope, limit, limit.requests, limit.window_ms, self._windows[scope])
+            for scope, limit in limits.items()
         )
 
+    def _find(self, user_id: str, agent_id: str, session_id: str | None) -> tuple[Window, ...]:
+        """The windows that a request counts for; one that holds nothing yet is new and not kept."""
+        session, user, agent = self._own_rules.get(agent_id, self._rules)
+        of_user = user.windows.get(user_id) or Window(user, user_id)
+        of_agent = agent.windows.get(agent_id) or Window(agent, agent_id)
+        if session_id is None:
+            return of_user, of_agent
+        return session.windows.get(session_id) or Window(session, session_id), of_user, of_agent
 
-_SCOPES: dict[str, Scope] = {"session": "session", "user": "user", "agent": "agent"}
+    def _keep(self, now: int, window: Window) -> None:
+        """Hold on to a window that is about to get its first request."""
+        rule, subject = window.rule, window.subject
+        if subject not in rule.windows:
+            rule.windows[subject] = window
+            heapq.heappush(self._empty_at, (now + rule.window_ms, rule.scope, subject))
+
+    def _refuse(self, now: int, windows: tuple[Window, ...]) -> Refused:
+        full = [window for window in windows if window.room(now) <= 0]
+        scope, limit, _, wait_ms = max((window.quota(now) for window in full), key=attrgetter("reset_ms"))
+        self._refused[scope] += 1
+        quotas = tuple([window.quota(now) for window in windows])
+        return Refused(scope, limit.requests, limit.window_s, wait_ms, quotas)
 
 
-def _quotas(now: int, charges: list[_Charge]) -> tuple[Quota, ...]:
-    return tuple(
-        Quota(charge.scope, charge.limit, max(0, charge.room()), charge.reset_ms(now)) for charge in charges
-    )
+_PLACE = {"session": 0, "user": 1, "agent": 2}

@@ -74,8 +74,11 @@ Write = (
 )
 
 
+OWED: frozenset[TurnState] = frozenset(("waiting", "started", "retried"))
+
+
 class PendingTurn(NamedTuple):
-    """A message that an agent still owes an answer to: state waiting, started or retried."""
+    """A message that an agent still owes an answer to: its state is one of OWED."""
 
     session_key: int
     message: Message
@@ -146,7 +149,7 @@ class Store(Protocol):
         """
 
     async def session(self, session_key: int) -> Session | None:
-        """One record, read anew."""
+        """One record, read anew; None when it is not there or cannot be read."""
 
     async def pending_turns(self, session_key: int) -> Sequence[PendingTurn]:
         """One session's owed answers, oldest first."""

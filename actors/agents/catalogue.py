@@ -1,0 +1,202 @@
+"""The agents that exist: read from `agents.yaml`, or the one demo agent (spec section 5).
+
+It owns the file's shape and its errors, each with file, line and field, all at once. What the fields of a kind
+mean is that kind's own business.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from actors.agents import yaml_lines
+from actors.agents.base import AgentEntry
+from actors.agents.config import AgentConfig, Outside, Strict
+from actors.agents.echo import EchoAgent
+from actors.agents.openai import OpenAIAgent, OpenAIConfig
+from actors.agents.scripted import ScriptedConfig
+from actors.agents.webhook import WebhookAgent, WebhookConfig
+from actors.agents.yaml_lines import Document, Problem
+from actors.errors import VigilError
+
+FILE_BYTES_MAX = 1024 * 1024
+DEMO_ID = "agent-123"
+
+
+class EchoConfig(AgentConfig):
+    kind: Literal["echo"]
+
+    def agent(self, _outside: Outside) -> EchoAgent:
+        return EchoAgent()
+
+    def summary(self) -> str:
+        return "repeats what it hears"
+
+
+class NoneConfig(AgentConfig):
+    kind: Literal["none"]
+
+    def agent(self, _outside: Outside) -> None:
+        return None
+
+    def summary(self) -> str:
+        return "never answers"
+
+
+KINDS: dict[str, type[AgentConfig]] = {
+    "echo": EchoConfig,
+    "none": NoneConfig,
+    "scripted": ScriptedConfig,
+    "openai": OpenAIConfig,
+    "webhook": WebhookConfig,
+}
+
+
+class CatalogueError(VigilError):
+    """The catalogue cannot be used. The text has a line for each thing that is wrong; none has a secret."""
+
+
+class _Catalogue(NamedTuple):
+    seed: int
+    agents: list[AgentConfig]
+
+
+class _File(Strict):
+    seed: int = 0
+    agents: list[Any] = Field(min_length=1)
+
+
+def load(path: Path, environ: Mapping[str, str], *, wall: Callable[[], int]) -> Mapping[str, AgentEntry]:
+    """The agents of `path` by id, in its order. `wall` tells real time in milliseconds since the epoch.
+
+    Opens no connection; `close` is for when they were used. Raises CatalogueError.
+    """
+    catalogue = _read(path, environ)
+    outside = Outside(environ, wall, catalogue.seed)
+    return {config.id: config.entry(outside) for config in catalogue.agents}
+
+
+def demo() -> Mapping[str, AgentEntry]:
+    """What there is without a file."""
+    return {DEMO_ID: AgentEntry(DEMO_ID, "Demo agent", EchoAgent())}
+
+
+async def close(agents: Mapping[str, AgentEntry]) -> None:
+    """Let go of the agents' connections. Turns are over by now."""
+    for entry in agents.values():
+        if isinstance(entry.agent, OpenAIAgent | WebhookAgent):
+            await entry.agent.close()
+
+
+def check(path: Path, environ: Mapping[str, str]) -> list[str]:
+    """A line about each agent of `path`. Raises CatalogueError."""
+    agents = _read(path, environ).agents
+    wide = max(len(config.id) for config in agents)
+    return [f"{config.id:{wide}}  {config.kind:8}  {config.summary()}" for config in agents]
+
+
+def _read(path: Path, environ: Mapping[str, str]) -> _Catalogue:
+    document = yaml_lines.read(_text(path))
+    catalogue, faults = _validated(document, environ)
+    problems = sorted({*document.problems, *faults}, key=lambda problem: problem.line)
+    if problems:
+        # Not chained: a traceback would show the file's values.
+        raise CatalogueError("\n".join(_shown(path, problem) for problem in problems)) from None
+    return catalogue
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(FILE_BYTES_MAX + 1)
+        if len(data) > FILE_BYTES_MAX:
+            raise CatalogueError(f"{path}: is longer than {FILE_BYTES_MAX} bytes")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise CatalogueError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise CatalogueError(f"{path}:{line}: is not UTF-8 text") from None
+
+
+def _validated(document: Document, environ: Mapping[str, str]) -> tuple[_Catalogue, list[Problem]]:
+    """The catalogue as far as it is good, and what is wrong with the rest."""
+    if not isinstance(document.value, dict):
+        wrong = [] if document.problems else [Problem(1, (), "must be a mapping, with a list under agents")]
+        return _Catalogue(0, []), wrong
+    try:
+        file = _File.model_validate(document.value)
+    except ValidationError as error:
+        return _Catalogue(0, []), [*_faults(document, (), error, _File)]
+    agents: list[AgentConfig] = []
+    problems = [*_twice(document, file.agents)]
+    for n, fields in enumerate(file.agents):
+        agent = _agent(document, ("agents", n), fields, environ)
+        if isinstance(agent, AgentConfig):
+            agents.append(agent)
+        else:
+            problems += agent
+    return _Catalogue(file.seed, agents), problems
+
+
+def _agent(
+    document: Document, path: yaml_lines.Path, fields: object, environ: Mapping[str, str]
+) -> AgentConfig | list[Problem]:
+    if not isinstance(fields, dict):
+        return [Problem(document.line(path), path, "must be a mapping with id and kind")]
+    kind = fields.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        return [
+            Problem(document.line((*path, "kind")), (*path, "kind"), f"must be one of {', '.join(KINDS)}")
+        ]
+    try:
+        return KINDS[kind].model_validate(fields, context=environ)
+    except ValidationError as error:
+        return [*_faults(document, path, error, KINDS[kind])]
+
+
+def _twice(document: Document, agents: Iterable[object]) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for n, fields in enumerate(agents):
+        agent_id = fields.get("id") if isinstance(fields, dict) else None
+        if not isinstance(agent_id, str):
+            continue
+        other = first.setdefault(agent_id, n)
+        if other != n:
+            path = ("agents", n, "id")
+            yield Problem(document.line(path), path, f"is the id of agents[{other}] too")
+
+
+def _faults(
+    document: Document, path: yaml_lines.Path, error: ValidationError, model: type[BaseModel]
+) -> Iterator[Problem]:
+    for fault in error.errors(include_url=False, include_input=False):
+        where = (*path, *fault["loc"])
+        yield Problem(document.line(where), where, _message(fault, model))
+
+
+def _message(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    if fault["type"] != "extra_forbidden":
+        return _MESSAGES.get(fault["type"]) or _SHOULD.sub("must", fault["msg"].removeprefix("Value error, "))
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    like = difflib.get_close_matches(str(fault["loc"][-1]), names, n=1)
+    return f"is not a field: did you mean {like[0]}?" if like else "is not a field"
+
+
+_SHOULD = re.compile(r"^(Input|String|List|Dictionary) should")
+_MESSAGES = {
+    "missing": "is missing",
+    "string_type": "must be text: put it in quotes",
+    "model_type": "must be a mapping",
+    "dict_type": "must be a mapping",
+}
+
+
+def _shown(file: Path, problem: Problem) -> str:
+    """`agents.yaml:12: agents[1].kind: what is wrong`."""
+    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem.path)
+    return f"{file}:{problem.line}: {where[1:]}{': ' if where else ''}{problem.message}"

@@ -1,0 +1,9 @@
+"""An agent that repeats what it hears: for a first try, and for tests."""
+
+from actors.agents.base import Reply, Turn
+
+
+class EchoAgent:
+    async def reply(self, turn: Turn) -> Reply:
+        turn.say(turn.message.content)
+        return Reply(turn.message.content)

@@ -1,0 +1,291 @@
+"""Where sessions are found: id to actor, and what became of those that are over.
+
+Beginning, ending, finding and listing sessions. The tasks around it are in `service`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Literal, NamedTuple, NoReturn
+
+import trio
+
+from actors.agents.base import AgentEntry
+from actors.clock import ScaledClock
+from actors.errors import AgentNotFound, Overloaded, SessionBroken, SessionExpired, SessionNotFound
+from actors.events import Event
+from actors.hub import Hub
+from actors.idempotency import Keys
+from actors.index import SessionIndex, merged
+from actors.lifecycle import End, Phase, Transition, begin, merge, phase, tombstone
+from actors.limits import Limits
+from actors.mailbox import Saving
+from actors.records import Session, TimeoutConfig, TimeoutPatch, Tombstone
+from actors.session import SessionActor
+from actors.stores.base import (
+    BrokenRecord,
+    ForgetTombstones,
+    InsertSession,
+    PendingTurn,
+    RemoveSession,
+    SaveAnswer,
+    Store,
+    Write,
+)
+from actors.supervision import RestartBudget, supervise
+from actors.tally import Tally
+from actors.tombstones import Tombstones
+from actors.turns import Turns
+
+Status = Literal["active", "expired", "all"]
+
+
+class Rules(NamedTuple):
+    """What the service's settings say about all sessions."""
+
+    defaults: TimeoutConfig = TimeoutConfig(30, True, 180, 5)
+    session_max: int = 1_000_000
+    tombstone_minutes: int = 1440
+    tombstone_max: int = 1_000_000
+
+
+class Counts(NamedTuple):
+    active: int
+    expired: int
+    expiring_soon: int
+    invalid: int
+
+
+class Listing(NamedTuple):
+    """A page of sessions, how many the filter matches in all, and the counts of the whole service."""
+
+    sessions: Sequence[Session | Tombstone]
+    total: int
+    counts: Counts
+
+
+class Directory:
+    """All sessions of one service. Its actors and turns are tasks of `nursery`."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: ScaledClock,
+        limits: Limits,
+        agents: Mapping[str, AgentEntry],
+        rules: Rules,
+        new_id: Callable[[], str],
+        next_key: int,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.limits = limits
+        self.keys = Keys(store, clock)
+        self.tally = Tally()
+        self.budget = RestartBudget()
+        self.tombstones = Tombstones(rules.tombstone_minutes, rules.tombstone_max)
+        self.hub = Hub()
+        self.turns = Turns(agents, store, clock, self.hub, new_id, nursery)
+        self._agents = agents
+        self._rules = rules
+        self.new_id = new_id
+        self._next_key = next_key
+        self._nursery = nursery
+        self._actors: dict[str, SessionActor] = {}
+        self._live = SessionIndex()
+        self._broken: dict[str, BrokenRecord] = {}
+        self._warned = 0
+        self._creating = 0
+
+    # --- finding
+
+    def find(self, session_id: str) -> SessionActor:
+        """The actor of a live session. Raises SessionExpired, SessionBroken or SessionNotFound."""
+        actor = self._actors.get(session_id)
+        if actor is None:
+            self._raise_why_not_live(session_id)
+        if phase(actor.state, self.clock.now()) is Phase.DUE:
+            raise SessionExpired(tombstone(actor.session))
+        return actor
+
+    def actors(self) -> list[SessionActor]:
+        return list(self._actors.values())
+
+    def agent(self, agent_id: str) -> AgentEntry:
+        """Raises AgentNotFound."""
+        entry = self._agents.get(agent_id)
+        if entry is None:
+            raise AgentNotFound(agent_id)
+        return entry
+
+    def agent_of(self, session_id: str) -> str | None:
+        actor = self._actors.get(session_id)
+        return None if actor is None else actor.session.agent_id
+
+    def counts(self) -> Counts:
+        self.tombstones.forget_due(self.clock.now())
+        return Counts(len(self._actors), len(self.tombstones), self._warned, len(self._broken))
+
+    def page(
+        self, agent_id: str | None, user_id: str | None, status: Status, *, offset: int, limit: int
+    ) -> Listing:
+        """Sessions newest first. The cost grows with offset + limit, not with how many there are."""
+        counts = self.counts()
+        live, expired = [self._live], [self.tombstones.index]
+        indexes = {"active": live, "expired": expired, "all": live + expired}[status]
+        total = sum(index.count(agent_id, user_id) for index in indexes)
+        page = islice(merged(indexes, agent_id, user_id), offset, offset + limit)
+        return Listing([self._record(session_id) for _, session_id in page], total, counts)
+
+    # --- beginning and ending
+
+    async def create(
+        self,
+        agent_id: str,
+        user_id: str,
+        metadata: str,
+        patch: TimeoutPatch,
+        saving: Saving | None = None,
+    ) -> Transition:
+        """Commit a new session and start its actor.
+
+        Raises AgentNotFound; Overloaded at the session cap; StoreUnavailable.
+        """
+        if len(self._actors) + self._creating >= self._rules.session_max:
+            raise Overloaded(f"The server holds its {self._rules.session_max} sessions", retry_after_s=60)
+        transition = begin(self._new_session(self.agent(agent_id), user_id, metadata, patch))
+        self._creating += 1
+        try:
+            await self.store.commit(_creation(transition, saving))
+        finally:
+            self._creating -= 1
+        self._publish(transition.events)
+        self.spawn(transition.session)
+        return transition
+
+    async def end(self, session_id: str) -> None:
+        """End a live session, or forget an expired or broken one. Raises SessionNotFound, StoreUnavailable."""
+        actor = self._actors.get(session_id)
+        if actor is not None:
+            try:
+                await actor.ask(End())
+            except (SessionExpired, SessionBroken):
+                pass  # its timer or a crash came first, and left something to end
+            else:
+                return
+        await self._end_what_is_left(session_id)
+
+    def spawn(self, session: Session) -> SessionActor:
+        """Start the actor of a session that is in the store."""
+        actor = SessionActor(session, self)
+        self._actors[session.id] = actor
+        self._live.add(session.created_at, session.id, session.agent_id, session.user_id)
+        self._warned += session.warned
+        self._nursery.start_soon(supervise, actor, self)
+        return actor
+
+    def give_up(self, record: BrokenRecord) -> None:
+        """A session that cannot be served: 500 on its id until it is deleted or the server starts anew."""
+        self._broken[record.id] = record
+
+    # --- what actors and their supervisor tell
+
+    def settled(self, actor: SessionActor, before: Session, transitions: Sequence[Transition]) -> None:
+        self.tally.note_depth(len(transitions))
+        for transition in transitions:
+            self._publish(transition.events)
+        after = actor.state
+        if isinstance(after, Session):
+            self._warned += after.warned - before.warned
+            self._start_turns(actor, transitions)
+            return
+        self._remove(before)
+        if isinstance(after, Tombstone):
+            self.tombstones.add(after)
+
+    def crashed(self, actor: SessionActor) -> None:
+        self.tally.crashes += 1
+        self.turns.cancel(actor.state.id)
+
+    def restarted(self, actor: SessionActor, session: Session, pending: Sequence[PendingTurn]) -> None:
+        self._warned += session.warned - actor.session.warned
+        actor.state = session
+        for turn in pending:
+            self.turns.submit(actor, turn.message, turn.turn)
+
+    def quarantine(self, actor: SessionActor, why: str) -> None:
+        session = actor.session
+        self._remove(session)
+        self.give_up(BrokenRecord(session.key, session.id, why))
+        actor.mailbox.close(SessionBroken(session.id, why))
+
+    # --- private
+
+    def _raise_why_not_live(self, session_id: str) -> NoReturn:
+        stone = self.tombstones.get(session_id, self.clock.now())
+        if stone is not None:
+            raise SessionExpired(stone)
+        if session_id in self._broken:
+            raise SessionBroken(session_id, self._broken[session_id].why)
+        raise SessionNotFound(session_id)
+
+    def _record(self, session_id: str) -> Session | Tombstone:
+        actor = self._actors.get(session_id)
+        return actor.session if actor is not None else self.tombstones[session_id]
+
+    def _new_session(self, entry: AgentEntry, user_id: str, metadata: str, patch: TimeoutPatch) -> Session:
+        now = self.clock.now()
+        key, self._next_key = self._next_key, self._next_key + 1
+        return Session(
+            key=key,
+            id=self.new_id(),
+            agent_id=entry.id,
+            user_id=user_id,
+            channel_id=self.new_id(),
+            metadata=metadata,
+            created_at=now,
+            last_activity=now,
+            renewed_at=now,
+            config=merge(merge(self._rules.defaults, entry.timeouts), patch),
+        )
+
+    def _remove(self, session: Session) -> None:
+        del self._actors[session.id]
+        self._live.remove(session.created_at, session.id, session.agent_id, session.user_id)
+        self._warned -= session.warned
+        self.budget.forget(session.id)
+        self.limits.drop_session(session.id)
+        self.turns.cancel(session.id)
+
+    async def _end_what_is_left(self, session_id: str) -> None:
+        broken = self._broken.get(session_id)
+        if broken is not None:
+            await self.store.commit([RemoveSession(broken.session_key, None)])
+            self._broken.pop(session_id, None)
+        elif self.tombstones.get(session_id, self.clock.now()) is not None:
+            await self.store.commit([ForgetTombstones((session_id,))])
+            self.tombstones.discard(session_id)
+        else:
+            raise SessionNotFound(session_id)
+
+    def _start_turns(self, actor: SessionActor, transitions: Sequence[Transition]) -> None:
+        for transition in transitions:
+            if transition.message and transition.turn and transition.turn[1] == "waiting":
+                self.turns.submit(actor, transition.message, "waiting")
+
+    def _publish(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self.tally.note(event)
+        self.hub.publish(events)
+
+
+def _creation(transition: Transition, saving: Saving | None) -> list[Write]:
+    session = transition.session
+    writes: list[Write] = [InsertSession(session)]
+    if saving is not None:
+        answer = saving.encode(transition)
+        writes.append(
+            SaveAnswer(saving.scope, saving.key, saving.body_sha256, answer, session.key, session.created_at)
+        )
+    return writes

@@ -1,0 +1,254 @@
+"""Who hears of what: publish a session's events, subscribe to them from an id on, cut slow readers (spec section 8).
+
+Kept events are bounded three ways: by number and size for each session, and by size for all together, where the
+oldest of all go first. An event is one `Notice` however many listen, so that it is encoded once.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import trio
+
+from actors.events import Broadcast, Created, Ended, Event, Expired, TimeoutUpdated
+
+KEPT_MAX = 256
+KEPT_BYTES_MAX = 256 * 1024
+ALL_KEPT_BYTES_MAX = 64 * 1024 * 1024
+UNREAD_MAX = 512
+UNREAD_BYTES_MAX = 1024 * 1024
+_OVERHEAD_BYTES = 512  # of an event as Python keeps it, beside its texts
+
+
+class Chunk(NamedTuple):
+    """A piece of an answer that is being made. It has no id and is never kept."""
+
+    session_id: str
+    at: int
+    message_id: str
+    text: str
+
+
+class Resync(NamedTuple):
+    """Some events were missed: read the state anew. `id` is of the newest event."""
+
+    id: int
+    session_id: str
+    at: int
+
+
+class Notice:
+    """What listeners get. The first one to send it sets `frame`, for the others to use."""
+
+    __slots__ = ("bytes", "frame", "is_kept", "news")
+
+    def __init__(self, news: Event | Chunk | Resync) -> None:
+        self.news = news
+        self.bytes = _OVERHEAD_BYTES + _text_bytes(news)
+        self.frame: str | None = None
+        self.is_kept = False
+
+
+class Subscription:
+    """One listener's unread notices. Iterate to read; the iteration ends with the session or when it was cut."""
+
+    __slots__ = ("_closed", "_reader", "_unread", "_unread_bytes", "was_cut")
+
+    def __init__(self) -> None:
+        self.was_cut = False
+        self._unread: deque[Notice] = deque()
+        self._unread_bytes = 0
+        self._closed = False
+        self._reader: trio.lowlevel.Task | None = None
+
+    def __aiter__(self) -> "Subscription":
+        return self
+
+    async def __anext__(self) -> Notice:
+        await trio.lowlevel.checkpoint()
+        while not self._unread:
+            if self._closed:
+                raise StopAsyncIteration
+            self._reader = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        notice = self._unread.popleft()
+        self._unread_bytes -= notice.bytes
+        return notice
+
+    def put(self, notice: Notice) -> None:
+        """Hand over a notice, or cut the listener that has too many unread already."""
+        if self._closed:
+            return
+        if len(self._unread) >= UNREAD_MAX or self._unread_bytes + notice.bytes > UNREAD_BYTES_MAX:
+            self.was_cut = True
+            self._unread.clear()
+            self.close()
+            return
+        self._unread.append(notice)
+        self._unread_bytes += notice.bytes
+        self._wake()
+
+    def close(self) -> None:
+        """End the iteration after what is unread."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            trio.lowlevel.reschedule(reader)
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class _Channel:
+    """One session's kept events and listeners."""
+
+    __slots__ = ("bytes", "kept", "listeners")
+
+    def __init__(self) -> None:
+        self.kept: deque[Notice] = deque()
+        self.bytes = 0
+        self.listeners: set[Subscription] = set()
+
+
+class Hub:
+    """The channels of all sessions that have kept events or listeners."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, _Channel] = {}
+        self._oldest: deque[Notice] = deque()  # what is kept, and what its channel has dropped since
+        self._kept = 0
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """How many listen."""
+        return sum(len(channel.listeners) for channel in self._channels.values())
+
+    def publish(self, events: Iterable[Event]) -> None:
+        """Keep committed events and hand them to those who listen. A session's last event ends its channel."""
+        for event in events:
+            notice = Notice(event)
+            if isinstance(event.data, Expired | Ended):
+                self._end(event.session_id, notice)
+            else:
+                self._keep(self._channel(event.session_id), notice)
+
+    def say(self, chunk: Chunk) -> None:
+        """Hand a piece of an answer to those who listen."""
+        channel = self._channels.get(chunk.session_id)
+        if channel is not None and channel.listeners:
+            _hand_out(channel, Notice(chunk))
+
+    def subscribe(self, session_id: str, after: int | None, newest: int, now: int) -> Subscription:
+        """Listen from now on; with `after`, from the event after that id, or from a resync.
+
+        `newest` is the id of the session's newest committed event.
+        """
+        channel = self._channel(session_id)
+        subscription = Subscription()
+        for notice in self._missed(session_id, channel, after, newest, now):
+            subscription.put(notice)
+        channel.listeners.add(subscription)
+        return subscription
+
+    def unsubscribe(self, session_id: str, subscription: Subscription) -> None:
+        channel = self._channels.get(session_id)
+        if channel is not None:
+            channel.listeners.discard(subscription)
+            self._drop_if_empty(session_id, channel)
+
+    def close(self) -> None:
+        """The server stops: end every subscription."""
+        for channel in self._channels.values():
+            for listener in channel.listeners:
+                listener.close()
+
+    def _channel(self, session_id: str) -> _Channel:
+        return self._channels.setdefault(session_id, _Channel())
+
+    def _missed(
+        self, session_id: str, channel: _Channel, after: int | None, newest: int, now: int
+    ) -> Iterable[Notice]:
+        if after is None or after == newest:
+            return ()
+        missed = [notice for notice in channel.kept if _id(notice) > after]
+        is_whole = after < newest and len(missed) == newest - after
+        return missed if is_whole else (Notice(Resync(newest, session_id, now)),)
+
+    def _keep(self, channel: _Channel, notice: Notice) -> None:
+        notice.is_kept = True
+        channel.kept.append(notice)
+        channel.bytes += notice.bytes
+        self._oldest.append(notice)
+        self._kept += 1
+        self._bytes += notice.bytes
+        while len(channel.kept) > KEPT_MAX or channel.bytes > KEPT_BYTES_MAX:
+            self._drop_oldest_of(channel)
+        while self._bytes > ALL_KEPT_BYTES_MAX:
+            self._drop_oldest_of_all()
+        self._sweep()
+        _hand_out(channel, notice)
+
+    def _drop_oldest_of(self, channel: _Channel) -> None:
+        dropped = channel.kept.popleft()
+        dropped.is_kept = False
+        channel.bytes -= dropped.bytes
+        self._kept -= 1
+        self._bytes -= dropped.bytes
+
+    def _drop_oldest_of_all(self) -> None:
+        notice = self._oldest.popleft()
+        if notice.is_kept:
+            channel = self._channels[notice.news.session_id]
+            self._drop_oldest_of(channel)
+            self._drop_if_empty(notice.news.session_id, channel)
+
+    def _sweep(self) -> None:
+        """Let go of what channels have dropped, when that is the greater part."""
+        if len(self._oldest) > 2 * self._kept + KEPT_MAX:
+            self._oldest = deque(notice for notice in self._oldest if notice.is_kept)
+
+    def _end(self, session_id: str, notice: Notice) -> None:
+        channel = self._channels.pop(session_id, None)
+        if channel is None:
+            return
+        while channel.kept:
+            self._drop_oldest_of(channel)
+        self._sweep()
+        for listener in channel.listeners:
+            listener.put(notice)
+            listener.close()
+
+    def _drop_if_empty(self, session_id: str, channel: _Channel) -> None:
+        if not channel.kept and not channel.listeners:
+            self._channels.pop(session_id, None)
+
+
+def _hand_out(channel: _Channel, notice: Notice) -> None:
+    cut = []
+    for listener in channel.listeners:
+        listener.put(notice)
+        if listener.was_cut:
+            cut.append(listener)
+    channel.listeners.difference_update(cut)
+
+
+def _id(notice: Notice) -> int:
+    assert isinstance(notice.news, Event)  # noqa: S101  only events are kept
+    return notice.news.id
+
+
+def _text_bytes(news: Event | Chunk | Resync) -> int:
+    """About how long the news is, without encoding it."""
+    if isinstance(news, Chunk):
+        return len(news.text)
+    if isinstance(news, Resync):
+        return 0
+    data = news.data
+    if isinstance(data, Broadcast):
+        message = data.message
+        return len(message.content) + len(message.metadata) + len(message.attachments)
+    return len(data.session.metadata) if isinstance(data, Created | TimeoutUpdated) else 0

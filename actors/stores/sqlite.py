@@ -1,0 +1,249 @@
+"""The durable store: one SQLite file, in this process.
+
+It owns the waiting: callers that come while a batch is on its way to the disk collect here, in the event loop,
+and go together when the writer reports back. Reads are short and run inline on a connection of their own, so
+they see only what is committed.
+"""
+
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TypeVar
+
+import apsw
+import trio
+
+from actors.clock import Anchor
+from actors.errors import Overloaded, StoreUnavailable
+from actors.records import Session
+from actors.stores import sqlite_schema as schema
+from actors.stores.base import (
+    COMMIT_BUCKETS_S,
+    BrokenRecord,
+    CommitStats,
+    Page,
+    PendingTurn,
+    SavedAnswer,
+    Snapshot,
+    Write,
+)
+from actors.stores.sqlite_file import open_file, open_reader
+from actors.stores.sqlite_schema import ForgetWindows, Row, Unreadable
+from actors.stores.sqlite_writer import Batch, Call, Outcome, Writer
+
+WAITING_MAX = 4096
+ERASE_DELAY_S = 20.0  # from a deletion to the emptying of the log that still holds what was deleted
+
+_INT64 = 2**63 - 1
+_T = TypeVar("_T")
+
+
+class _Waiting:
+    """A caller that waits for its commit."""
+
+    __slots__ = ("call", "outcome", "task")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.task = trio.lowlevel.current_task()
+        self.outcome: Outcome = None
+
+
+class SqliteStore:
+    """`Store` in the file at `path`, which one process at a time may open. Raises StoreError."""
+
+    def __init__(self, path: str | os.PathLike[str], *, erase_delay_s: float = ERASE_DELAY_S) -> None:
+        self._path = os.path.realpath(path)
+        with ExitStack() as resources:
+            writer = open_file(self._path, resources)
+            self._reader = open_reader(self._path, resources)
+            anchor = self._reader.execute(schema.ANCHOR).fetchone()
+            self._writer = Writer(writer, erase_delay_s)
+            self._resources = resources.pop_all()
+        self._anchor = Anchor(*anchor) if anchor else None
+        self._clock: Callable[[], Anchor] | None = None
+        self._waiting: list[_Waiting] = []
+        self._is_writing = False
+        self._is_closed = False
+        self._commits = self._writes = 0
+        self._seconds = 0.0
+        self._buckets = [0] * (len(COMMIT_BUCKETS_S) + 1)
+
+    @property
+    def anchor(self) -> Anchor | None:
+        return self._anchor
+
+    async def start(self, anchor: Callable[[], Anchor]) -> Snapshot:
+        try:
+            snapshot = self._snapshot()
+        except Unreadable as error:
+            raise StoreUnavailable(str(error)) from error
+        self._clock = anchor
+        if snapshot.windows:
+            await self._submit([ForgetWindows()])
+        return snapshot
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        if self._is_closed:
+            raise StoreUnavailable("the store is closed")
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded(f"{WAITING_MAX} changes wait for the disk already")
+        await self._submit(writes)
+
+    async def session(self, session_key: int) -> Session | None:
+        with suppress(Unreadable):
+            return self._session(session_key)
+        return None
+
+    async def pending_turns(self, session_key: int) -> Sequence[PendingTurn]:
+        return list(self._sound(schema.PENDING_TURNS_OF, schema.pending_turn_of, session_key))
+
+    async def history(self, session_key: int, before: int | None, after: int | None, limit: int) -> Page:
+        is_forward = before is None and after is not None
+        order = "ASC" if is_forward else "DESC"
+        bounds = (
+            -1 if after is None else min(after, _INT64),
+            _INT64 if before is None else min(before, _INT64),
+        )
+        rows = self._rows(f"{schema.HISTORY} {order} LIMIT ?", session_key, *bounds, limit + 1)
+        messages = [schema.message_of(row) for row in rows[:limit]]
+        return Page(messages[::-1] if is_forward else messages, len(rows) > limit)
+
+    async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None:
+        rows = self._rows(schema.SAVED_ANSWER, scope, key)
+        return SavedAnswer(*rows[0]) if rows else None
+
+    def statistics(self) -> CommitStats:
+        return CommitStats(self._commits, self._writes, self._seconds, tuple(self._buckets))
+
+    async def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with trio.CancelScope(shield=True):
+            with suppress(StoreUnavailable):
+                await self._submit(())  # it is in the last batch: nobody else comes any more
+            await trio.to_thread.run_sync(self._writer.stop)
+        self._resources.close()
+
+    # --- writing
+
+    async def _submit(self, call: Call) -> None:
+        waiting = _Waiting(call)
+        self._waiting.append(waiting)
+        if not self._is_writing:
+            # Not at once: whoever else commits in this round of the scheduler comes along.
+            self._is_writing = True
+            trio.lowlevel.current_trio_token().run_sync_soon(self._hand_over)
+        await trio.lowlevel.wait_task_rescheduled(_cannot_be_cancelled)
+        if waiting.outcome is not None:
+            raise waiting.outcome
+
+    def _hand_over(self) -> None:
+        """Give everybody who waits to the writer, in one batch."""
+        batch, self._waiting = self._waiting, []
+        anchor = self._clock() if self._clock else None
+        token = trio.lowlevel.current_trio_token()
+
+        def report(outcomes: Sequence[Outcome], seconds: float) -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(self._settle, batch, anchor, outcomes, seconds)
+
+        self._writer.put(Batch([waiting.call for waiting in batch], anchor, report))
+
+    def _settle(
+        self, batch: Sequence[_Waiting], anchor: Anchor | None, outcomes: Sequence[Outcome], seconds: float
+    ) -> None:
+        """The writer has reported back: wake everybody in the batch, hand over the next."""
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            waiting.outcome = outcome
+            trio.lowlevel.reschedule(waiting.task)
+        committed = [waiting for waiting in batch if waiting.outcome is None]
+        if committed:
+            self._anchor = anchor
+            self._commits += 1
+            self._writes += sum(len(waiting.call) for waiting in committed)
+            self._seconds += seconds
+            self._buckets[bisect_left(COMMIT_BUCKETS_S, seconds)] += 1
+        self._is_writing = bool(self._waiting)
+        if self._is_writing:
+            self._hand_over()
+
+    # --- reading
+
+    def _snapshot(self) -> Snapshot:
+        """Raises Unreadable when damage is not confined to single records."""
+        try:
+            sessions, turns, broken = self._load_all()
+        except Unreadable:
+            sessions, turns, broken = self._load_each()
+        return Snapshot(
+            sessions=sessions,
+            pending_turns=turns,
+            tombstones=list(self._sound(schema.TOMBSTONES, schema.tombstone_of)),
+            broken=broken,
+            windows=list(self._sound(schema.WINDOWS, schema.window_of)),
+            next_key=self._rows(schema.NEXT_KEY)[0][0] or 1,
+        )
+
+    def _load_all(self) -> tuple[list[Session], list[PendingTurn], list[BrokenRecord]]:
+        """Raises Unreadable when a single record is damaged."""
+        with _reading():
+            sessions = [schema.session_of(row) for row in self._reader.execute(schema.SESSIONS)]
+            turns = [schema.pending_turn_of(row) for row in self._reader.execute(schema.PENDING_TURNS)]
+        return sessions, turns, []
+
+    def _load_each(self) -> tuple[list[Session], list[PendingTurn], list[BrokenRecord]]:
+        sessions: list[Session] = []
+        turns: list[PendingTurn] = []
+        broken = []
+        for key, session_id in self._rows(schema.NAMES):
+            try:
+                session = self._session(key)
+                owed = [schema.pending_turn_of(row) for row in self._rows(schema.PENDING_TURNS_OF, key)]
+            except Unreadable as error:
+                broken.append(BrokenRecord(key, (session_id or b"").decode(errors="replace"), str(error)))
+            else:
+                sessions.extend([session] if session else [])
+                turns.extend(owed)
+        return sessions, turns, broken
+
+    def _session(self, key: int) -> Session | None:
+        """Raises Unreadable."""
+        rows = self._rows(schema.SESSION, key)
+        return schema.session_of(rows[0]) if rows else None
+
+    def _sound(self, sql: str, record_of: Callable[[Row], _T], *bindings: int) -> Iterator[_T]:
+        """The records without those that are damaged."""
+        with _reading():
+            cursor = self._reader.execute(sql, bindings)
+            while True:
+                try:
+                    yield record_of(next(cursor))
+                except StopIteration:
+                    return
+                except (Unreadable, UnicodeDecodeError):
+                    continue
+
+    def _rows(self, sql: str, *bindings: int | str) -> list[Row]:
+        with _reading():
+            return self._reader.execute(sql, bindings).fetchall()
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Tell damage, which stays, from a disk that fails right now."""
+    try:
+        yield
+    except apsw.CorruptError as error:
+        raise Unreadable("its pages are damaged") from error
+    except UnicodeDecodeError as error:
+        raise Unreadable("its text is damaged") from error
+    except apsw.Error as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+def _cannot_be_cancelled(_: object) -> trio.lowlevel.Abort:
+    """What is on its way to the disk cannot be called back."""
+    return trio.lowlevel.Abort.FAILED

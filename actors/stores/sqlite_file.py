@@ -1,0 +1,99 @@
+"""Opening the SQLite file: its lock, who may read it, whose it is, and how SQLite is to keep it.
+
+It knows nothing of what the tables are for.
+"""
+
+import fcntl
+import os
+from contextlib import ExitStack
+
+import apsw
+
+from actors.errors import StoreError
+from actors.stores.sqlite_schema import APPLICATION_ID, PAGE_BYTES, SCHEMA_VERSION, TABLES
+
+WAL_PAGES = 8192  # written back to the main file when there are more
+
+
+def open_file(path: str, resources: ExitStack) -> apsw.Connection:
+    """Lock and open the file, make its tables when it is new; give the connection that writes.
+
+    What must be let go of in the end is in `resources`. Raises StoreError.
+    """
+    try:
+        _create(path)
+        _lock(f"{path}.lock", path, resources)
+        writer = _connect(path, apsw.SQLITE_OPEN_READWRITE, resources)
+        _check(writer, path)
+        _set_up(writer, path)
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be opened ({error.strerror}): its directory must exist and be writable"
+        ) from error
+    except apsw.NotADBError as error:
+        raise StoreError(f"{path} is not a database: move it away or name another file") from error
+    except apsw.Error as error:
+        raise StoreError(f"{path} cannot be used ({error}): check the disk or name another file") from error
+    return writer
+
+
+def open_reader(path: str, resources: ExitStack) -> apsw.Connection:
+    """A second connection, to read only what is committed."""
+    reader = _connect(path, apsw.SQLITE_OPEN_READONLY, resources)
+    reader.execute("PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY")
+    return reader
+
+
+def _create(path: str) -> None:
+    """Make the file for its owner alone; SQLite gives the same mode to the ones beside it."""
+    is_new = not os.path.exists(path)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    os.chmod(path, 0o600)
+    if is_new:
+        directory = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _lock(lock_path: str, path: str, resources: ExitStack) -> None:
+    lock = os.open(lock_path, os.O_RDWR | os.O_CREAT, 0o600)
+    resources.callback(os.close, lock)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StoreError(f"{path} is in use by another server: stop that one or name another file") from error
+
+
+def _connect(path: str, flags: int, resources: ExitStack) -> apsw.Connection:
+    connection = apsw.Connection(path, flags=flags)
+    resources.callback(connection.close)
+    connection.set_busy_timeout(200)
+    return connection
+
+
+def _check(writer: apsw.Connection, path: str) -> None:
+    """Refuse a file that is not ours or not of this version, before anything is written to it."""
+    tables = writer.execute("SELECT count(*) FROM sqlite_schema").get
+    owner, version = writer.pragma("application_id"), writer.pragma("user_version")
+    if not tables and not owner and not version:
+        return
+    if owner != APPLICATION_ID:
+        raise StoreError(f"{path} belongs to another program: name another file")
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} has schema version {version}, this server reads {SCHEMA_VERSION}: "
+            "start the version of the server that wrote it or name another file"
+        )
+
+
+def _set_up(writer: apsw.Connection, path: str) -> None:
+    writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    if writer.pragma("journal_mode", "wal") != "wal":
+        raise StoreError(f"{path} is on a disk where SQLite cannot keep a write-ahead log: name another file")
+    writer.execute("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY")
+    writer.execute(f"PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    if not writer.pragma("user_version"):
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
+        writer.execute(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT")

@@ -1,0 +1,174 @@
+"""Agent turns: one at a time for each session, in the order in which messages were accepted.
+
+A turn is a task beside the actor, never in its way: it asks the actor to commit what became of it. A message's
+turn goes waiting -> started -> answered or failed; a restart runs a started one once more, as retried, and fails
+a retried one (spec section 4).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+import trio
+
+from actors.agents.base import AgentEntry, Reply, Turn
+from actors.clock import ScaledClock
+from actors.errors import AgentFailed, AgentTimedOut, Overloaded, StoreUnavailable, VigilError
+from actors.hub import Chunk, Hub
+from actors.lifecycle import Answer, BeginTurn, Command, FailTurn
+from actors.records import Message, TurnState
+from actors.session import RETRY_S, SessionActor
+from actors.stores.base import Store
+
+log = structlog.get_logger()
+
+WAITING_MAX = 16  # turns of one session
+ANSWER_CHARACTERS_MAX = 100_000
+_AFTER_RESTART: dict[TurnState, TurnState] = {"waiting": "started", "started": "retried", "retried": "failed"}
+
+
+class _Owed(NamedTuple):
+    """A message that waits for its answer, and the state its turn takes when it begins."""
+
+    message: Message
+    begins_as: TurnState
+
+
+class _Queue:
+    __slots__ = ("claimed", "owed", "scope")
+
+    def __init__(self) -> None:
+        self.owed: deque[_Owed] = deque()
+        self.claimed = 0  # sends that are not committed yet
+        self.scope = trio.CancelScope()  # of the task that works it off, a new one each time it starts
+
+
+class Turns:
+    """The turns of all sessions. A session has a queue and a task only while it has turns."""
+
+    def __init__(
+        self,
+        agents: Mapping[str, AgentEntry],
+        store: Store,
+        clock: ScaledClock,
+        hub: Hub,
+        new_id: Callable[[], str],
+        nursery: trio.Nursery,
+    ) -> None:
+        self._agents = agents
+        self._store = store
+        self._clock = clock
+        self._hub = hub
+        self._new_id = new_id
+        self._nursery = nursery
+        self._queues: dict[str, _Queue] = {}
+
+    def __len__(self) -> int:
+        return sum(len(queue.owed) for queue in self._queues.values())
+
+    def wants(self, agent_id: str) -> bool:
+        """Whether a message to this agent starts a turn: one that is unknown by now has its turn fail."""
+        entry = self._agents.get(agent_id)
+        return entry is None or entry.agent is not None
+
+    @contextmanager
+    def claim(self, session_id: str) -> Iterator[None]:
+        """Keep room for one more turn while a send is under way. Raises Overloaded when too many wait."""
+        queue = self._queues.setdefault(session_id, _Queue())
+        if len(queue.owed) + queue.claimed >= WAITING_MAX:
+            raise Overloaded("Too many messages wait for this session's agent")
+        queue.claimed += 1
+        try:
+            yield
+        finally:
+            queue.claimed -= 1
+            self._drop_if_idle(session_id, queue)
+
+    def submit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
+        """Queue the turn of a committed message; `state` is the committed one."""
+        queue = self._queues.setdefault(actor.state.id, _Queue())
+        queue.owed.append(_Owed(message, _AFTER_RESTART[state]))
+        if len(queue.owed) == 1:
+            queue.scope = trio.CancelScope()
+            self._nursery.start_soon(self._work, actor, queue, queue.scope)
+
+    def cancel(self, session_id: str) -> None:
+        """The session is over: stop its running turn, forget the waiting ones."""
+        queue = self._queues.pop(session_id, None)
+        if queue is not None:
+            queue.scope.cancel()
+
+    async def _work(self, actor: SessionActor, queue: _Queue, scope: trio.CancelScope) -> None:
+        with scope:
+            while queue.owed:
+                await self._take_turn(actor, queue.owed[0])
+                queue.owed.popleft()
+            self._drop_if_idle(actor.state.id, queue)
+
+    def _drop_if_idle(self, session_id: str, queue: _Queue) -> None:
+        if not queue.owed and not queue.claimed and self._queues.get(session_id) is queue:
+            del self._queues[session_id]
+
+    async def _take_turn(self, actor: SessionActor, owed: _Owed) -> None:
+        message = owed.message
+        try:
+            reply = await self._begin(actor, owed)
+        except AgentFailed as failure:
+            await _commit(actor, FailTurn(message.created_at, message.id, failure.code, str(failure)))
+        else:
+            await _commit(actor, Answer(self._new_id(), reply.content, reply.metadata, message.created_at))
+
+    async def _begin(self, actor: SessionActor, owed: _Owed) -> Reply:
+        if owed.begins_as == "failed":
+            raise AgentFailed("The agent was interrupted twice while it answered")
+        await _commit(actor, BeginTurn(owed.message.created_at, owed.begins_as))
+        return await self._ask_agent(actor, owed.message)
+
+    async def _ask_agent(self, actor: SessionActor, message: Message) -> Reply:
+        session = actor.session
+        entry = self._agents.get(session.agent_id)
+        if entry is None or entry.agent is None:
+            raise AgentFailed("The agent is no longer in the catalogue")
+        look_back = partial(self._history, session.key, message.created_at)
+        turn = Turn(session, message, look_back, partial(self._say, session.id, message.id))
+        try:
+            with trio.fail_after(entry.turn_timeout_s):
+                return _checked(await entry.agent.reply(turn))
+        except trio.TooSlowError:
+            raise AgentTimedOut(f"The agent did not answer within {entry.turn_timeout_s:g} s") from None
+        except AgentFailed:
+            raise
+        except Exception:
+            log.exception("an agent crashed", agent_id=entry.id, session_id=session.id)
+            raise AgentFailed("The agent crashed") from None
+
+    async def _history(self, key: int, before: int, limit: int) -> Sequence[Message]:
+        return (await self._store.history(key, before, None, limit)).messages
+
+    def _say(self, session_id: str, message_id: str, piece: str) -> None:
+        if piece:
+            self._hub.say(Chunk(session_id, self._clock.now(), message_id, piece))
+
+
+def _checked(reply: Reply) -> Reply:
+    if not reply.content:
+        raise AgentFailed("The agent gave an empty answer")
+    if len(reply.content) > ANSWER_CHARACTERS_MAX:
+        raise AgentFailed(f"The agent's answer is longer than {ANSWER_CHARACTERS_MAX} characters")
+    return reply
+
+
+async def _commit(actor: SessionActor, command: Command) -> None:
+    """Have the actor commit it, however long the store takes to come back; the session's end ends the wait."""
+    while True:
+        try:
+            await actor.ask(command, always=True)
+        except (StoreUnavailable, Overloaded):
+            await trio.sleep(RETRY_S)
+        except VigilError:
+            await trio.sleep_forever()  # the session is over: whoever ended it cancels this turn
+        else:
+            return

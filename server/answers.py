@@ -1,0 +1,150 @@
+"""Sessions, messages and counts as the JSON of spec section 1. Pure: records in, bodies out."""
+
+from typing import Any
+
+import orjson
+
+from actors.directory import Listing
+from actors.lifecycle import Transition, expires_at, is_near_expiration, max_expires_at
+from actors.records import Message, Session, TimeoutConfig, Tombstone
+from actors.stores.base import Page
+from server.schemas import (
+    HistoryBody,
+    ListedSessionBody,
+    MessageBody,
+    SentMessageBody,
+    SessionBody,
+    SessionListBody,
+    TimeoutConfigBody,
+)
+from server.wire_time import iso
+
+
+def encode(body: Any) -> bytes:
+    """Compact JSON."""
+    return orjson.dumps(body)
+
+
+def timeout_config(config: TimeoutConfig) -> TimeoutConfigBody:
+    return {
+        "timeoutMinutes": config.timeout_minutes,
+        "autoRenew": config.auto_renew,
+        "maxDurationMinutes": config.max_duration_minutes,
+        "warningThresholdMinutes": config.warning_threshold_minutes,
+    }
+
+
+def session(session: Session, now: int) -> SessionBody:
+    """The full session object, as it stands at `now`."""
+    ends = expires_at(session)
+    return {
+        "sessionId": session.id,
+        "agentId": session.agent_id,
+        "userId": session.user_id,
+        "createdAt": iso(session.created_at),
+        "lastActivity": iso(session.last_activity),
+        "expiresAt": iso(ends),
+        "timeRemaining": max(0, ends - now),
+        "isNearExpiration": is_near_expiration(session, now),
+        "timeoutConfig": timeout_config(session.config),
+        "renewalCount": session.renewal_count,
+        "metadata": orjson.Fragment(session.metadata),
+        "status": "active" if now < ends else "expired",
+        "maxExpiresAt": iso(max_expires_at(session)),
+    }
+
+
+def created_session(session: Session) -> dict[str, Any]:
+    """A `CreatedSessionBody` but for its token, which is kept nowhere."""
+    return {
+        "sessionId": session.id,
+        "channelId": session.channel_id,
+        "agentId": session.agent_id,
+        "userId": session.user_id,
+        "createdAt": iso(session.created_at),
+        "expiresAt": iso(expires_at(session)),
+        "maxExpiresAt": iso(max_expires_at(session)),
+        "status": "active",
+        "timeoutConfig": timeout_config(session.config),
+        "renewalCount": session.renewal_count,
+        "metadata": orjson.Fragment(session.metadata),
+    }
+
+
+def message(message: Message) -> MessageBody:
+    body: MessageBody = {
+        "id": message.id,
+        "content": message.content,
+        "authorId": message.author_id,
+        "isAgent": message.is_agent,
+        "createdAt": iso(message.created_at),
+        "metadata": orjson.Fragment(message.metadata),
+    }
+    if message.attachments:
+        body["attachments"] = orjson.Fragment(message.attachments)
+    return body
+
+
+def sent_message(transition: Transition, now: int) -> SentMessageBody:
+    """The 201 of send: the message and what it did to the session."""
+    sent, after = transition.message, transition.session
+    assert sent is not None  # noqa: S101  every send that is not refused stores a message
+    body: SentMessageBody = {
+        "id": sent.id,
+        "content": sent.content,
+        "authorId": sent.author_id,
+        "createdAt": iso(sent.created_at),
+        "metadata": orjson.Fragment(sent.metadata),
+        "sessionStatus": {
+            "expiresAt": iso(expires_at(after)),
+            "renewalCount": after.renewal_count,
+            "wasRenewed": transition.was_renewed,
+            "isNearExpiration": is_near_expiration(after, now),
+        },
+    }
+    if sent.attachments:
+        body["attachments"] = orjson.Fragment(sent.attachments)
+    return body
+
+
+def history(page: Page, before: int | None, after: int | None) -> HistoryBody:
+    """A page newest first; the cursors of an empty one echo what was asked."""
+    messages = page.messages
+    return {
+        "messages": [message(one) for one in messages],
+        "hasMore": page.has_more,
+        "cursors": {
+            "before": messages[-1].created_at if messages else before or 0,
+            "after": messages[0].created_at if messages else after or 0,
+        },
+    }
+
+
+def listed_session(record: Session | Tombstone, now: int) -> ListedSessionBody:
+    ends = expires_at(record) if isinstance(record, Session) else record.expires_at
+    return {
+        "sessionId": record.id,
+        "agentId": record.agent_id,
+        "userId": record.user_id,
+        "createdAt": iso(record.created_at),
+        "expiresAt": iso(ends),
+        "timeRemaining": max(0, ends - now),
+        "isNearExpiration": isinstance(record, Session) and is_near_expiration(record, now),
+        "renewalCount": record.renewal_count,
+        "status": "active" if now < ends else "expired",
+    }
+
+
+def session_list(listing: Listing, now: int, limit: int, offset: int) -> SessionListBody:
+    counts = listing.counts
+    return {
+        "sessions": [listed_session(record, now) for record in listing.sessions],
+        "total": listing.total,
+        "limit": limit,
+        "offset": offset,
+        "stats": {
+            "totalSessions": counts.active + counts.expired,
+            "activeSessions": counts.active,
+            "expiredSessions": counts.expired,
+        },
+    }

@@ -1,0 +1,115 @@
+"""Quart-Trio as a way in: a view for each row of the route table, and the one error shape for the rest.
+
+It turns Quart's requests into `Request` and `Reply` into Quart's responses. It decides nothing.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from quart import Response, request
+from quart.wrappers import Request as QuartRequest
+from quart_trio import QuartTrio
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+
+from server import gateway
+from server.call import Reply, Site
+from server.errors import MethodNotAllowed, PayloadTooLarge, RouteNotFound
+from server.routes import ROUTES, Route
+from server.schemas import Invalid
+
+BODY_TIMEOUT_S = 30.0
+
+
+def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio:
+    """The ASGI application of one site."""
+    app = QuartTrio("vigil", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = None  # the adapter below counts, and answers in the API's own shape
+    app.config["BODY_TIMEOUT"] = None
+    app.url_map.merge_slashes = False
+    for route in ROUTES:
+        app.add_url_rule(
+            route.path.replace("{sessionId}", "<session_id>"),
+            route.name,
+            _view(site, route, body_timeout_s),
+            methods=[route.method],
+            provide_automatic_options=False,
+        )
+    app.register_error_handler(HTTPException, _refuser(site, body_timeout_s))
+    return app
+
+
+class _QuartRequest:
+    """Quart's request as the gateway wants it."""
+
+    __slots__ = ("_body_timeout_s", "_request", "session_id")
+
+    def __init__(self, quart_request: QuartRequest, session_id: str, body_timeout_s: float) -> None:
+        self._request = quart_request
+        self._body_timeout_s = body_timeout_s
+        self.session_id = session_id
+
+    @property
+    def method(self) -> str:
+        return self._request.method
+
+    @property
+    def path(self) -> str:
+        return self._request.path
+
+    @property
+    def query_string(self) -> bytes:
+        return self._request.query_string
+
+    def header(self, name: str) -> Sequence[str]:
+        return self._request.headers.getlist(name)
+
+    async def body(self, bytes_max: int) -> bytes:
+        if (self._request.content_length or 0) > bytes_max:
+            raise PayloadTooLarge(bytes_max)
+        body = bytearray()
+        with trio.move_on_after(self._body_timeout_s) as patience:
+            async for chunk in self._request.body:
+                body += chunk
+                if len(body) > bytes_max:
+                    raise PayloadTooLarge(bytes_max)
+        if patience.cancelled_caught:
+            message = f"did not arrive within {self._body_timeout_s:g} seconds"
+            raise Invalid([{"path": "", "message": message}])
+        return bytes(body)
+
+
+def _current(session_id: str, body_timeout_s: float) -> _QuartRequest:
+    # the request itself and not Quart's proxy, which looks it up for every attribute
+    return _QuartRequest(request._get_current_object(), session_id, body_timeout_s)  # type: ignore[attr-defined]
+
+
+def _view(site: Site, route: Route, body_timeout_s: float) -> Callable[..., Awaitable[Response]]:
+    async def view(session_id: str = "") -> Response:
+        return _response(await gateway.answer(site, route, _current(session_id, body_timeout_s)))
+
+    return view
+
+
+def _refuser(site: Site, body_timeout_s: float) -> Callable[[HTTPException], Awaitable[Response]]:
+    async def refuse(error: HTTPException) -> Response:
+        wrapped = _current("", body_timeout_s)
+        return _response(gateway.refuse(site, wrapped, _translated(error, wrapped)))
+
+    return refuse
+
+
+def _translated(error: HTTPException, wrapped: _QuartRequest) -> Exception:
+    if isinstance(error, NotFound):
+        return RouteNotFound(wrapped.path)
+    if isinstance(error, WrongMethod):
+        return MethodNotAllowed(wrapped.method, tuple(error.valid_methods or ()))
+    return error
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status, Headers(reply.headers))
+    if not reply.body:
+        del response.headers["Content-Type"]
+    return response

@@ -1,0 +1,98 @@
+"""One request under way, and the site that it is made to. What adapters, gateway and operations hand each other."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from actors.directory import Directory
+from actors.limits import Quota
+from actors.session import SessionActor
+from server.auth import Authenticator, Principal
+from server.health import Health
+from server.metrics import Metrics
+
+
+class Request(Protocol):
+    """What an adapter hands over once the headers are complete."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def query_string(self) -> bytes: ...
+
+    @property
+    def session_id(self) -> str:
+        """From the path; "" when it names none."""
+
+    def header(self, name: str) -> Sequence[str]:
+        """All values of a header; `name` in lower case."""
+
+    async def body(self, bytes_max: int) -> bytes:
+        """The whole body. Raises PayloadTooLarge, before it is read where its length is announced."""
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Site:
+    """Everything that requests need. One for each running server."""
+
+    directory: Directory
+    health: Health
+    metrics: Metrics
+    auth: Authenticator
+    new_id: Callable[[], str]
+    content_policy: bool = True
+    allowed_origins: frozenset[str] = frozenset()
+    ready: bool = True
+
+
+@dataclass(slots=True)
+class Call:
+    """What is known of a request; each check of the gateway adds to it."""
+
+    site: Site
+    request: Request
+    request_id: str
+    began_s: float
+    principal: Principal | None = None
+    actor: SessionActor | None = None  # of the live session that the path names
+    quotas: tuple[Quota, ...] = ()
+    raw_body: bytes = b""
+    body: Any = None  # the route's request model
+    query: Any = None  # the route's query model
+    idempotency_key: str | None = None
+    status: int | None = None  # when it is not the route's own
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Directory:
+        return self.site.directory
+
+    @property
+    def session_id(self) -> str:
+        return self.request.session_id
+
+    @property
+    def caller(self) -> Principal:
+        """Who was let in, where the gateway has let somebody in."""
+        assert self.principal is not None  # noqa: S101  only routes with a scope ask
+        return self.principal
+
+    @property
+    def live(self) -> SessionActor:
+        """The actor, where the gateway has found one."""
+        assert self.actor is not None  # noqa: S101  only routes of live sessions ask
+        return self.actor
+
+    @property
+    def now(self) -> int:
+        return self.site.directory.clock.now()

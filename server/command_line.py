@@ -1,0 +1,181 @@
+"""The command line: parsers made from the settings and a table of commands, and the texts that are printed.
+
+Starts nothing: `vigil.py` gives each command its function and turns errors into exit codes.
+"""
+
+import argparse
+import json
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date
+from importlib.metadata import version
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from server.keys import ENVIRONMENT_KEY, clear_key_file, has_clear_key, keys_table, new_key, revoke_key
+from server.settings import SETTINGS, Setting, Settings
+
+WIDTH_MAX = 100
+
+
+class Command(NamedTuple):
+    """One subcommand. `run` takes what was typed and gives the exit code."""
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that refuses in one line, with exit code 2, and leaves out what was not typed."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            formatter_class=_Help, allow_abbrev=False, argument_default=argparse.SUPPRESS, **options
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. See: {self.prog} --help\n")
+
+
+def command_parser(commands: Iterable[Command]) -> Parser:
+    """The parser of `vigil`. What it parses has `run`, the chosen command's function."""
+    parser = Parser(prog="vigil", description="A Sessions API server where every live session is a task.")
+    parser.add_argument("--version", action="version", version=f"vigil {version('vigil-sessions')}")
+    choice = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in commands:
+        child = choice.add_parser(command.name, help=command.help, description=_sentence(command.help))
+        command.add_arguments(child)
+        child.set_defaults(run=command.run)
+    return parser
+
+
+def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
+    """A flag for every setting that has one, under the headings of the settings."""
+    parser.usage = "vigil serve [SETTING ...]"
+    parser.epilog = "A flag beats the environment variable, and that beats the default."
+    for name, settings in groupby(SETTINGS, attrgetter("group")):
+        rows = list(settings)
+        # argparse shows what has no flag only as the heading's text
+        by_variable = [f"{row.env}: {row.meaning} ({row.allowed})" for row in rows if row.flag is None]
+        group = parser.add_argument_group(name, "; ".join(by_variable) or None)
+        for row in rows:
+            if row.flag is not None:
+                _add_flag(group, row)
+
+
+def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
+    """`new NAME --scope SCOPE ...`, `list` and `revoke NAME`, each with `--data-dir`."""
+    choice = parser.add_subparsers(metavar="ACTION", required=True)
+    data_dir = next(row for row in SETTINGS if row.name == "data_dir")
+    for action, meaning in _KEY_ACTIONS.items():
+        child = choice.add_parser(action, help=meaning, description=_sentence(meaning))
+        child.set_defaults(action=action)
+        _add_flag(child, data_dir)
+        if action != "list":
+            child.add_argument("name", metavar="NAME", help="the key's name")
+        if action == "new":
+            child.add_argument(
+                "--scope",
+                action="append",
+                required=True,
+                metavar="SCOPE",
+                help="what the key may do, once for each: sessions:create, sessions:read, sessions:write, "
+                "sessions:manage or sessions:health",
+            )
+
+
+def run_keys(
+    arguments: argparse.Namespace, data_dir: Path, *, created: date, random_bytes: Callable[[int], bytes]
+) -> str:
+    """Do what `vigil keys ...` asks and give the text to print. Raises KeysError or DataDirError."""
+    if arguments.action == "list":
+        return keys_table(data_dir)
+    if arguments.action == "revoke":
+        revoke_key(data_dir, arguments.name)
+        return f"The key {arguments.name!r} is revoked"
+    return new_key(data_dir, arguments.name, arguments.scope, created=created, random_bytes=random_bytes)
+
+
+def typed_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The settings among what was typed, as text, for `load_settings`."""
+    typed = vars(arguments)
+    return {row.name: typed[row.name] for row in SETTINGS if row.flag is not None and row.name in typed}
+
+
+def typed_data_dir(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Path:
+    """The data directory for `vigil keys`, which must work when another setting is bad."""
+    row = next(row for row in SETTINGS if row.name == "data_dir")
+    return Path(typed_settings(arguments).get(row.name) or environ.get(row.env) or row.default)
+
+
+def settings_table() -> str:
+    """All settings as a Markdown table, for the README."""
+    rows = [
+        ("setting", "environment", "default", "meaning"),
+        ("---", "---", "---", "---"),
+        *(
+            (
+                f"`{row.flag}`" if row.flag else "",
+                f"`{row.env}`",
+                f"`{row.default}`",
+                f"{row.meaning} ({row.allowed})",
+            )
+            for row in SETTINGS
+        ),
+    ]
+    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in rows)
+
+
+def curl_line(url: str, settings: Settings, agent_id: str = "agent-123") -> str | None:
+    """A shell command that creates a session at `url`; None when no key is known in clear.
+
+    Raises KeysError or DataDirError.
+    """
+    key = _shell_key(settings)
+    if key is None:
+        return None
+    body = json.dumps({"agentId": agent_id, "userId": "user-456"}, separators=(",", ":"), ensure_ascii=False)
+    return (
+        f"curl -X POST {shlex.quote(f'{url}/api/messaging/sessions')} "
+        f'-H "Authorization: Bearer {key}" '
+        f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )
+
+
+class _Help(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        width = min(WIDTH_MAX, shutil.get_terminal_size().columns)
+        super().__init__(prog, max_help_position=30, width=width)
+
+
+_KEY_ACTIONS = {
+    "new": "make a key and print it, this once",
+    "list": "show the keys' names, scopes and dates",
+    "revoke": "remove a key; running servers refuse it within a second",
+}
+
+
+def _add_flag(parser: argparse._ActionsContainer, row: Setting) -> None:
+    several: dict[str, Any] = {"action": "extend", "nargs": "+"} if row.name == "allow_origin" else {}
+    text = f"{row.meaning} ({row.allowed}; default {row.default}; {row.env})"
+    parser.add_argument(
+        str(row.flag), dest=row.name, metavar=row.metavar, help=text.replace("%", "%%"), **several
+    )
+
+
+def _shell_key(settings: Settings) -> str | None:
+    """What a shell puts in the key's place, inside double quotes."""
+    if settings.api_key is not None:
+        return f"${ENVIRONMENT_KEY}"
+    if has_clear_key(settings.data_dir):
+        return f"$(cat {shlex.quote(str(clear_key_file(settings.data_dir)))})"
+    return None
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."

@@ -1,0 +1,233 @@
+"""One client on one stream: who may wait for whom, for how long, and what happens when it goes wrong.
+
+It knows streams, deadlines and Hypercorn's protocol objects. It refuses to know listening sockets and the
+app. Hypercorn's own TCPServer is not used: in it one hostile connection ends the process, and a client that
+does not read holds up a shutdown for ever.
+
+Each connection has one reading task under one cancel scope, and the scope's deadline is when the client must
+have sent what it owes: a request (idle_s), the rest of a head (head_s) or of a body (body_s), or nothing,
+while the app works. A WebSocket owes nothing. Every send has a deadline of its own.
+"""
+
+from math import inf
+from typing import Any, TypeAlias
+
+import structlog
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
+
+from server.protocols import (
+    DEFAULTS,
+    Http1,
+    Http2,
+    Limits,
+    ProtocolConfig,
+    Tasks,
+    pieces,
+    send_deadlines,
+    summary,
+)
+
+Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+_log = structlog.get_logger()
+
+_RECV_BYTES = 64 * 1024
+_LINGER_BYTES = 1024 * 1024  # read and thrown away after an early answer
+_AFTERMATH_S = 5.0  # what a handler may still do when its client has gone
+_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
+
+
+class Server:
+    """One app behind HTTP on any number of streams."""
+
+    def __init__(self, app: ASGIFramework, limits: Limits = DEFAULTS) -> None:
+        self.app = ASGIWrapper(app)
+        self.limits = limits
+        self.config = ProtocolConfig(limits)
+        self.context = WorkerContext(None)
+        self.state: LifespanState = {}
+        self.connections: set[Connection] = set()
+        self._empty = trio.Event()
+
+    async def serve_connection(self, stream: Stream, received: bytes = b"") -> None:
+        """Serve one client until it is done or cut, and close the stream. `received` was read from it before.
+
+        What goes wrong on the connection is one log line and never an exception.
+        """
+        connection = Connection(self, stream)
+        self.connections.add(connection)
+        try:
+            await connection.run(received)
+        except* _GONE:
+            pass
+        except* Exception as crash:
+            _log.warning("connection crashed", **summary(crash))
+        finally:
+            connection.cut()
+            self.connections.discard(connection)
+            if not self.connections:
+                self._empty.set()
+
+    async def drain(self) -> None:
+        """Take no more requests, close what is idle, and wait up to `grace_s` for the rest."""
+        await self.context.terminated.set()
+        self._empty = trio.Event()
+        for connection in self._idle():
+            connection.finish()
+        with trio.move_on_after(self.limits.grace_s):
+            if self.connections:
+                await self._empty.wait()
+
+    def cut(self) -> None:
+        """Close every connection, whatever it is doing."""
+        for connection in self.connections:
+            connection.cut()
+
+    def shed(self) -> None:
+        """Close the connection that has been idle longest, if any: a new client needs its descriptor."""
+        longest = min(self._idle(), key=lambda connection: connection.deadline, default=None)
+        if longest is not None:
+            longest.finish()
+
+    def _idle(self) -> "list[Connection]":
+        return [connection for connection in self.connections if connection.idle]
+
+
+class Connection:
+    """A client: its stream, the protocol object that speaks with it, and its deadlines."""
+
+    def __init__(self, server: Server, stream: Stream) -> None:
+        self.idle = True
+        self._server = server
+        self._limits = server.limits
+        self._stream = stream
+        self._protocol: Http1 | Http2
+        self._life = trio.CancelScope()
+        self._reading = trio.CancelScope(deadline=trio.current_time() + server.limits.idle_s)
+        self._send_lock = trio.Lock()
+        self._in_head = False
+        self._lingers = False
+        self._owed: dict[object, float] = {}  # a request -> when its body must be complete
+
+    @property
+    def deadline(self) -> float:
+        """When the reading ends unless the client sends what it owes, on Trio's clock."""
+        return self._reading.deadline
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        stream = self._stream
+        return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+
+    async def run(self, received: bytes) -> None:
+        """Serve until the client has gone or must go."""
+        protocol = await self._handshake()
+        with self._life:
+            async with Tasks(self._owe) as tasks:
+                self._protocol = protocol(*self._arguments(tasks))
+                with self._reading:
+                    await self._protocol.initiate()
+                    await self._read(received)
+                await self._close()
+
+    def finish(self) -> None:
+        """Read no more, tell the app that the client has gone, and close."""
+        self._reading.cancel()
+
+    def cut(self) -> None:
+        """Close the socket now. Whoever sends or receives on it is told, shielded or not."""
+        self.socket.close()
+
+    async def _handshake(self) -> type[Http1 | Http2]:
+        if not isinstance(self._stream, trio.SSLStream):
+            return Http1
+        with trio.fail_after(self._limits.handshake_s):
+            await self._stream.do_handshake()
+        return Http2 if self._stream.selected_alpn_protocol() == "h2" else Http1
+
+    def _arguments(self, tasks: TaskGroup) -> tuple[Any, ...]:
+        server = self._server
+        secure = isinstance(self._stream, trio.SSLStream)
+        state = ConnectionState(server.state.copy())
+        peers = self.socket.getpeername()[:2], self.socket.getsockname()[:2]
+        return server.app, server.config, server.context, tasks, state, secure, *peers, self._send
+
+    async def _read(self, received: bytes) -> None:
+        data = received or bytes(await self._stream.receive_some(_RECV_BYTES))
+        while data:
+            await self._protocol.handle(RawData(data))
+            self._note_head()
+            data = bytes(await self._stream.receive_some(_RECV_BYTES))
+        await self._protocol.handle(RawData(b""))
+        if self._protocol.answers_after_eof and not self.idle:
+            self._reading.deadline = trio.current_time() + self._limits.send_s
+            await trio.sleep_forever()
+
+    def _note_head(self) -> None:
+        if self.idle and self._protocol.has_heads and not self._in_head:
+            self._in_head = True
+            self._reading.deadline = min(self.deadline, trio.current_time() + self._limits.head_s)
+
+    def _owe(self, request: object, owed: bool) -> None:
+        """The client of this request has a body to send, or has sent it."""
+        if owed:
+            self._owed[request] = trio.current_time() + self._limits.body_s
+        else:
+            self._owed.pop(request, None)
+        if not self.idle:
+            self._reading.deadline = min(self._owed.values(), default=inf)
+
+    async def _send(self, event: Event) -> None:
+        if isinstance(event, RawData):
+            await self._send_bytes(event.data)
+        elif isinstance(event, Updated):
+            self._turn(event.idle)
+        elif isinstance(event, Closed):
+            self._end()
+
+    def _turn(self, idle: bool) -> None:
+        self.idle, self._in_head = idle, False
+        in_time = trio.current_time() + self._limits.idle_s
+        self._reading.deadline = in_time if idle else min(self._owed.values(), default=inf)
+        if idle and self._server.context.terminated.is_set():
+            self._end()
+
+    def _end(self) -> None:
+        self._lingers = self._protocol.lingers
+        self.finish()
+
+    async def _send_bytes(self, data: bytes) -> None:
+        """Shielded: a send that is cancelled half way leaves a broken stream. Its deadline ends it."""
+        next_deadline = send_deadlines(self._limits, len(data))
+        with trio.CancelScope(shield=True, deadline=next_deadline()) as scope:
+            try:
+                async with self._send_lock:
+                    for piece in pieces(data):
+                        scope.deadline = next_deadline()
+                        await self._stream.send_all(piece)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.finish()
+        if scope.cancelled_caught:
+            self.cut()
+            self.finish()
+
+    async def _close(self) -> None:
+        self._life.deadline = trio.current_time() + _AFTERMATH_S
+        await self._protocol.handle(Closed())
+        if self._lingers:
+            await self._linger()
+        await self._stream.aclose()
+
+    async def _linger(self) -> None:
+        """Closing with bytes unread resets a connection; its client may lose the answer (RFC 9112 9.6)."""
+        left = _LINGER_BYTES
+        with trio.move_on_after(self._limits.linger_s):
+            if isinstance(self._stream, trio.SocketStream):
+                await self._stream.send_eof()
+            while left > 0 and (data := await self._stream.receive_some(_RECV_BYTES)):
+                left -= len(data)

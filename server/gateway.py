@@ -1,0 +1,244 @@
+"""One request from its headers to its answer, in the order of checks of spec section 6. No web framework in it.
+
+An adapter (Quart, or a parser on a bare stream) finds the route and hands over a `Request`; what comes back is a
+whole `Reply`. So every way in behaves the same.
+
+    on create        401 403 413/415 400 404 429 409/422 503
+    on a session     401 403 404/410 429 413/415 400 409/422 503
+"""
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+import structlog
+import trio
+from pydantic import BaseModel
+
+from actors.errors import RateLimited, SessionBroken, SessionExpired
+from actors.limits import Limit, Quota, Scope
+from actors.session import SessionActor
+from server import answers, strict_json
+from server.auth import authorize
+from server.call import Call, Reply, Request, Site
+from server.errors import INTERNAL, MethodNotAllowed, UnsupportedMediaType, error_body, failure_of
+from server.routes import Route, Subject
+from server.schemas import Invalid, NoBody, validate_body, validate_query
+
+log = structlog.get_logger()
+
+BODY_BYTES_MAX = 256 * 1024
+
+_REQUEST_ID = re.compile("[!-~]{1,128}")
+_IDEMPOTENCY_KEY = re.compile("[!-~]{1,255}")
+_EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
+_ACCEPTED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-Request-Id"
+_PREFLIGHT_LIFE_S = 600
+
+
+async def answer(site: Site, route: Route, request: Request) -> Reply:
+    """Carry out one request. Raises nothing but cancellation."""
+    call = _call(site, request)
+    try:
+        await _PIPELINES[route.subject](call, route)
+        body = await route.operation(call)
+        reply = Reply(call.status or route.status, [("Content-Type", route.media_type)], body)
+    except Exception as error:
+        reply = _refusal(call, error)
+    return _finish(call, route.name, reply)
+
+
+def refuse(site: Site, request: Request, error: Exception) -> Reply:
+    """The answer to a request that no route takes."""
+    call = _call(site, request)
+    if isinstance(error, MethodNotAllowed) and _is_preflight(call):
+        return _finish(call, "preflight", Reply(204, _preflight_headers(error), b""))
+    return _finish(call, "none", _refusal(call, error))
+
+
+def charge(call: Call, actor: SessionActor) -> None:
+    """Count one request for a live session, its user and its agent. Raises RateLimited."""
+    session = actor.session
+    call.quotas = call.directory.limits.admit(call.now, session.user_id, session.agent_id, session.id)
+
+
+# --- what is checked, in which order
+
+
+async def _for_anybody(call: Call, route: Route) -> None:
+    """Liveness, readiness, documentation: nothing to check."""
+
+
+async def _for_service(call: Call, route: Route) -> None:
+    _let_in(call, route)
+    call.query = _query(call, route)
+
+
+async def _for_new_session(call: Call, route: Route) -> None:
+    _let_in(call, route)
+    await _read(call, route)
+    agent_id, user_id = call.body.agent_id, call.body.user_id
+    call.directory.agent(agent_id)
+    call.quotas = call.directory.limits.admit(call.now, user_id, agent_id)
+
+
+async def _for_session(call: Call, route: Route) -> None:
+    _let_in(call, route)
+    call.actor = _live_actor(call, route)
+    if call.actor is not None:
+        charge(call, call.actor)
+    await _read(call, route)
+
+
+_PIPELINES: dict[Subject, Callable[[Call, Route], Awaitable[None]]] = {
+    "anybody": _for_anybody,
+    "service": _for_service,
+    "new session": _for_new_session,
+    "session": _for_session,
+}
+
+
+# --- their steps
+
+
+def _let_in(call: Call, route: Route) -> None:
+    header = call.request.header
+    call.principal = call.site.auth.authenticate(header("authorization"), header("x-api-key"))
+    if route.scope is not None:
+        authorize(call.principal, route.scope, call.session_id or None)
+
+
+def _live_actor(call: Call, route: Route) -> SessionActor | None:
+    """The session's actor; None when the session is over and the route ends what is left of it."""
+    try:
+        return call.directory.find(call.session_id)
+    except (SessionExpired, SessionBroken):
+        if route.ends_what_is_left:
+            return None
+        raise
+
+
+async def _read(call: Call, route: Route) -> None:
+    """Body, query and idempotency key, as far as the route has a use for them."""
+    if route.body is not None:
+        call.raw_body = await call.request.body(BODY_BYTES_MAX)
+        call.body = _body(call, route.body)
+    call.query = _query(call, route)
+    if route.idempotent:
+        call.idempotency_key = _idempotency_key(call.request)
+
+
+def _body(call: Call, model: type[BaseModel]) -> BaseModel:
+    if model is NoBody:
+        return validate_body(NoBody, strict_json.parse(call.raw_body)) if call.raw_body else NoBody()
+    if not all(map(strict_json.is_json, call.request.header("content-type") or [""])):
+        raise UnsupportedMediaType
+    return validate_body(model, strict_json.parse(call.raw_body))
+
+
+def _query(call: Call, route: Route) -> BaseModel:
+    text = call.request.query_string.decode("latin-1")
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict") if text else []
+    except UnicodeDecodeError:
+        raise Invalid([{"path": "", "message": "the query is not UTF-8"}]) from None
+    return validate_query(route.query, pairs)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    values = request.header("idempotency-key")
+    if not values:
+        return None
+    if len(values) == 1 and _IDEMPOTENCY_KEY.fullmatch(values[0]):
+        return values[0]
+    raise Invalid([{"path": "Idempotency-Key", "message": "must be 1 to 255 visible ASCII characters"}])
+
+
+# --- what goes out with every answer
+
+
+def _call(site: Site, request: Request) -> Call:
+    given = request.header("x-request-id")
+    is_good = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
+    return Call(site, request, given[0] if is_good else site.new_id(), trio.current_time())
+
+
+def _refusal(call: Call, error: Exception) -> Reply:
+    failure = failure_of(error)
+    if isinstance(error, RateLimited):
+        call.quotas = error.refused.quotas
+    if failure is INTERNAL and not isinstance(error, SessionBroken):
+        log.error("a request crashed", request_id=call.request_id, exc_info=error)
+    body = answers.encode(error_body(error, call.request_id))
+    return Reply(failure.status, [("Content-Type", "application/json"), *failure.headers(error)], body)
+
+
+def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
+    headers = reply.headers
+    headers += [("Cache-Control", "no-store"), ("X-Request-Id", call.request_id), *call.headers]
+    if call.quotas:
+        headers += [("RateLimit-Policy", _policy(tuple((quota.scope, quota.limit) for quota in call.quotas)))]
+        headers += [("RateLimit", _rates(call.quotas))]
+    scale = call.directory.clock.scale
+    if scale != 1:
+        headers.append(("Vigil-Time-Scale", f"{scale:g}"))
+    headers += _cors(call)
+    _note(call, route_name, reply.status)
+    return reply
+
+
+@lru_cache(maxsize=1024)
+def _policy(limits: tuple[tuple[Scope, Limit], ...]) -> str:
+    return ", ".join(f'"{scope}";q={limit.requests};w={limit.window_s}' for scope, limit in limits)
+
+
+def _rates(quotas: Sequence[Quota]) -> str:
+    return ", ".join(
+        f'"{quota.scope}";r={quota.remaining};t={-(-quota.reset_ms // 1000)}' for quota in quotas
+    )
+
+
+def _note(call: Call, route_name: str, status: int) -> None:
+    seconds = trio.current_time() - call.began_s
+    call.site.metrics.request(route_name, status, seconds)
+    log.info(
+        "request",
+        method=call.request.method,
+        path=call.request.path,
+        status=status,
+        ms=round(seconds * 1000, 2),
+        request_id=call.request_id,
+        caller=call.principal.name if call.principal else None,
+    )
+
+
+# --- CORS: off unless origins are listed
+
+
+def _cors(call: Call) -> list[tuple[str, str]]:
+    allowed = call.site.allowed_origins
+    if not allowed:
+        return []
+    headers = [("Vary", "Origin")]
+    if _origin(call) in allowed:
+        headers.append(("Access-Control-Allow-Origin", _origin(call)))
+        headers.append(("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
+    return headers
+
+
+def _origin(call: Call) -> str:
+    return ", ".join(call.request.header("origin"))
+
+
+def _is_preflight(call: Call) -> bool:
+    asks = call.request.method == "OPTIONS" and call.request.header("access-control-request-method")
+    return bool(asks) and _origin(call) in call.site.allowed_origins
+
+
+def _preflight_headers(error: MethodNotAllowed) -> list[tuple[str, str]]:
+    return [
+        ("Access-Control-Allow-Methods", error.allowed),
+        ("Access-Control-Allow-Headers", _ACCEPTED_HEADERS),
+        ("Access-Control-Max-Age", str(_PREFLIGHT_LIFE_S)),
+    ]

@@ -1,0 +1,51 @@
+"""One line for each thing that happened, on standard error: JSON for machines, aligned text for people.
+
+Tokens and keys are never handed to a logger, so none can come out of one.
+"""
+
+import logging
+import sys
+from typing import Literal, TextIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+Format = Literal["auto", "json", "text"]
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def configure(log_format: Format, level: str, stream: TextIO | None = None) -> None:
+    """Set up all logging of this process. `auto` is text on a terminal and JSON elsewhere."""
+    out = stream or sys.stderr
+    as_text = log_format == "text" or (log_format == "auto" and out.isatty())
+    structlog.configure(
+        processors=[*_COMMON, *(_for_people(out) if as_text else _FOR_MACHINES)],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(out),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _without_nothing(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    return {name: value for name, value in event.items() if value is not None}
+
+
+def _json(event: EventDict, **_options: object) -> str:
+    return orjson.dumps(event, default=str).decode()
+
+
+def _for_people(out: TextIO) -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+
+
+_COMMON: list[Processor] = [
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    _without_nothing,
+]
+_FOR_MACHINES: list[Processor] = [
+    structlog.processors.dict_tracebacks,
+    structlog.processors.JSONRenderer(serializer=_json),
+]

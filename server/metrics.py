@@ -1,0 +1,141 @@
+"""What Prometheus sees. Requests are counted as they end; everything else is read from the rooms when asked for."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+
+from actors.directory import Directory
+from actors.events import Broadcast, Created, Ended, Expired, Renewed
+from actors.stores.base import COMMIT_BUCKETS_S
+from actors.tally import LATENESS_BUCKETS_MS, MAILBOX_BUCKETS
+from server.health import LoopLag
+
+_REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+# metric, what it counts, event type, label
+_EVENTS: tuple[tuple[str, str, type, str], ...] = (
+    ("vigil_sessions_created", "Sessions created", Created, ""),
+    ("vigil_sessions_ended", "Live sessions ended by request", Ended, ""),
+    ("vigil_sessions_expired", "Sessions that expired", Expired, "reason"),
+    ("vigil_sessions_renewed", "Renewals, by activity or by request", Renewed, ""),
+    ("vigil_messages", "Messages stored", Broadcast, "author"),
+)
+
+
+class Metrics:
+    """One registry for one site."""
+
+    def __init__(self, directory: Directory, lag: LoopLag) -> None:
+        self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "vigil_requests", "Requests answered", ("route", "status"), registry=self._registry
+        )
+        self._seconds = Histogram(
+            "vigil_request_seconds",
+            "From complete headers to the answer",
+            ("route",),
+            buckets=_REQUEST_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._registry.register(_Rooms(directory, lag))
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        self._requests.labels(route, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def text(self) -> bytes:
+        """The Prometheus text format, version 0.0.4."""
+        return generate_latest(self._registry)
+
+
+class _Rooms:
+    """Reads the counters that actors keep."""
+
+    def __init__(self, directory: Directory, lag: LoopLag) -> None:
+        self._directory = directory
+        self._lag = lag
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._sessions()
+        yield from self._events()
+        yield from self._limits()
+        yield from self._timing()
+
+    def _sessions(self) -> Iterator[Metric]:
+        counts = self._directory.counts()
+        sessions = GaugeMetricFamily("vigil_sessions", "Sessions by state", labels=("state",))
+        sessions.add_metric(("active",), counts.active)
+        sessions.add_metric(("expired",), counts.expired)
+        sessions.add_metric(("invalid",), counts.invalid)
+        yield sessions
+        yield GaugeMetricFamily(
+            "vigil_sessions_expiring_soon",
+            "Live sessions inside their warning threshold",
+            counts.expiring_soon,
+        )
+        yield GaugeMetricFamily("vigil_turns", "Agent turns running or waiting", len(self._directory.turns))
+        yield CounterMetricFamily("vigil_actor_crashes", "Crashes of actors", self._directory.tally.crashes)
+
+    def _events(self) -> Iterator[Metric]:
+        events = self._directory.tally.events
+        for name, meaning, kind, label in _EVENTS:
+            family = CounterMetricFamily(name, meaning, labels=(label,) if label else ())
+            for (counted, detail), count in events.items():
+                if counted is kind:
+                    family.add_metric((detail,) if label else (), count)
+            yield family
+
+    def _limits(self) -> Iterator[Metric]:
+        stats = self._directory.limits.statistics()
+        decisions = CounterMetricFamily(
+            "vigil_rate_limit_decisions",
+            "Requests admitted by all their limits, or refused by one",
+            labels=("decision", "scope"),
+        )
+        decisions.add_metric(("admitted", "all"), stats.admitted)
+        for scope, refused in stats.refused.items():
+            decisions.add_metric(("refused", scope), refused)
+        yield decisions
+        yield GaugeMetricFamily("vigil_rate_limit_windows", "Rate-limit windows in memory", stats.windows)
+
+    def _timing(self) -> Iterator[Metric]:
+        tally, commits = self._directory.tally, self._directory.store.statistics()
+        yield _histogram(
+            "vigil_commit_seconds",
+            "Commits to the store, each for all writers that waited",
+            dict(zip((*COMMIT_BUCKETS_S, float("inf")), commits.buckets, strict=True)),
+            commits.seconds,
+        )
+        yield CounterMetricFamily("vigil_commit_writes", "Writes in those commits", commits.writes)
+        yield _histogram(
+            "vigil_mailbox_depth",
+            "Commands that waited in a mailbox when its actor took them up",
+            {bound: tally.depth[bound] for bound in (*MAILBOX_BUCKETS, float("inf"))},
+            tally.depth_sum,
+        )
+        yield _histogram(
+            "vigil_expiry_lateness_seconds",
+            "From expiresAt to the expiry, in session time",
+            {bound / 1000: tally.lateness[bound] for bound in (*LATENESS_BUCKETS_MS, float("inf"))},
+            tally.lateness_sum_ms / 1000,
+        )
+        yield GaugeMetricFamily(
+            "vigil_event_loop_lag_seconds", "Longest delay within the last ten seconds", self._lag.worst()
+        )
+
+
+def _histogram(name: str, meaning: str, counts: dict[float, int], total: float) -> Metric:
+    """Prometheus wants running totals by upper bound."""
+    buckets, running = [], 0
+    for bound, count in counts.items():
+        running += count
+        buckets.append(("+Inf" if bound == float("inf") else str(bound), running))
+    family = HistogramMetricFamily(name, meaning)
+    family.add_metric((), buckets, total)
+    return family

@@ -1,0 +1,132 @@
+"""The API as plain async functions from a call to the body of its answer. No web framework in it.
+
+When one is called, the caller has been let in and the request is charged and valid (see `gateway`).
+"""
+
+from collections.abc import Awaitable, Callable
+from hashlib import sha256
+
+import orjson
+
+from actors.lifecycle import Heartbeat, Renew, Retime, Send, Transition
+from actors.mailbox import Saving
+from actors.records import TurnState
+from server import answers
+from server.call import Call
+from server.content_policy import violations
+from server.schemas import (
+    CreateSession,
+    Invalid,
+    ListSessionsQuery,
+    MessagesQuery,
+    SendMessage,
+)
+
+
+async def create_session(call: Call) -> bytes:
+    body: CreateSession = call.body
+
+    def encode(transition: Transition) -> bytes:
+        return answers.encode(answers.created_session(transition.session))
+
+    async def create(saving: Saving | None) -> Transition:
+        return await call.directory.create(
+            body.agent_id, body.user_id, body.metadata_json, body.timeout_config.patch(), saving
+        )
+
+    answer = await _once(call, call.caller.id, create, encode)
+    token = call.site.auth.mint(orjson.loads(answer)["sessionId"])
+    return answer[:-1] + b',"sessionToken":' + answers.encode(token) + b"}"
+
+
+async def list_sessions(call: Call) -> bytes:
+    query: ListSessionsQuery = call.query
+    listing = call.directory.page(
+        query.agent_id, query.user_id, query.status, offset=query.offset, limit=query.limit
+    )
+    now = call.now
+    return answers.encode(answers.session_list(listing, now, query.limit, query.offset))
+
+
+async def health(call: Call) -> bytes:
+    body = await call.site.health.check()
+    call.status = 503 if body["status"] == "unhealthy" else 200
+    return answers.encode(body)
+
+
+async def get_session(call: Call) -> bytes:
+    return answers.encode(answers.session(call.live.session, call.now))
+
+
+async def end_session(call: Call) -> bytes:
+    await call.directory.end(call.session_id)
+    return answers.encode({"success": True, "message": f"Session {call.session_id} deleted successfully"})
+
+
+async def send_message(call: Call) -> bytes:
+    body: SendMessage = call.body
+    _check_content(call, body)
+    directory, actor = call.directory, call.live
+    wants_turn = directory.turns.wants(actor.session.agent_id)
+
+    def encode(transition: Transition) -> bytes:
+        return answers.encode(answers.sent_message(transition, call.now))
+
+    async def send(saving: Saving | None) -> Transition:
+        state: TurnState = "waiting" if wants_turn else ""
+        command = Send(directory.new_id(), body.content, body.metadata_json, body.attachments_json, state)
+        if not wants_turn:
+            return await actor.ask(command, saving)
+        with directory.turns.claim(call.session_id):
+            return await actor.ask(command, saving)
+
+    return await _once(call, call.session_id, send, encode)
+
+
+async def get_messages(call: Call) -> bytes:
+    query: MessagesQuery = call.query
+    key = call.live.session.key
+    page = await call.directory.store.history(key, query.before, query.after, query.limit)
+    return answers.encode(answers.history(page, query.before, query.after))
+
+
+async def renew_session(call: Call) -> bytes:
+    return _session_after(call, await call.live.ask(Renew()))
+
+
+async def update_timeout(call: Call) -> bytes:
+    return _session_after(call, await call.live.ask(Retime(call.body.patch())))
+
+
+async def heartbeat(call: Call) -> bytes:
+    return _session_after(call, await call.live.ask(Heartbeat()))
+
+
+def _session_after(call: Call, transition: Transition) -> bytes:
+    return answers.encode(answers.session(transition.session, call.now))
+
+
+def _check_content(call: Call, body: SendMessage) -> None:
+    if not call.site.content_policy:
+        return
+    if errors := violations(body.content, body.attachment_names):
+        raise Invalid(errors)
+
+
+async def _once(
+    call: Call,
+    scope: str,
+    ask: Callable[[Saving | None], Awaitable[Transition]],
+    encode: Callable[[Transition], bytes],
+) -> bytes:
+    """Do it, unless this idempotency key says that it is done: then give that answer again."""
+    key = call.idempotency_key
+    if key is None:
+        return encode(await ask(None))
+    digest = sha256(call.raw_body).digest()
+    keys = call.directory.keys
+    with keys.claim(scope, key):
+        saved = await keys.saved(scope, key, digest)
+        if saved is not None:
+            return saved
+        return encode(await ask(Saving(scope, key, digest, encode)))

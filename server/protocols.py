@@ -1,0 +1,280 @@
+"""What Vigil takes from Hypercorn: its HTTP/1.1, HTTP/2 and WebSocket protocols, made strict by subclassing.
+
+It knows messages on the wire and the sizes they may have. It refuses to know sockets and what the app does.
+The names of Hypercorn's that it overrides are listed, and checked, in the tests.
+
+Off are h2c (an upgrade is ignored, prior knowledge is a 400), WebSockets over HTTP/2 (clients then open one
+over HTTP/1.1) and permessage-deflate, which Hypercorn inflates without a bound.
+"""
+
+import re
+import sys
+import traceback
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import h2.errors
+import h2.events
+import h2.exceptions
+import h2.settings
+import h11
+import structlog
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event
+from hypercorn.logging import Logger
+from hypercorn.protocol.events import Body, EndBody, StreamClosed
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.trio.task_group import TaskGroup
+from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
+
+_log = structlog.get_logger()
+
+_SEND_BYTES_PER_S = 64 * 1024  # the slowest that a long answer may be read, beyond its first send_s
+_PIECE_BYTES = 64 * 1024
+_GOODBYE_S = 0.1  # for an app that is not reading to hear that its client has gone
+_HEADERS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a client may take, in seconds, and how much it may send, in bytes."""
+
+    handshake_s: float = 10.0  # TLS
+    idle_s: float = 75.0  # between requests, and before the first
+    head_s: float = 10.0  # a request's line and headers, from their first byte (HTTP/1.1)
+    body_s: float = 30.0  # a request's whole body
+    send_s: float = (
+        30.0  # to take an answer: one send, or all that is left when the client has closed its side
+    )
+    linger_s: float = 2.0  # to close its side after an answer that came before the end of its request
+    grace_s: float = 10.0  # requests under way at shutdown
+    ping_s: float = 30.0  # between pings on a WebSocket
+    head_bytes: int = 16 * 1024
+    message_bytes: int = 4 * 1024  # a message from a WebSocket client
+
+
+DEFAULTS = Limits()
+
+
+class ProtocolConfig(Config):
+    """Hypercorn's settings as the limits have them."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.include_server_header = False
+        self.h11_max_incomplete_size = limits.head_bytes
+        self.h2_max_header_list_size = limits.head_bytes
+        self.websocket_max_message_size = limits.message_bytes
+        self.websocket_ping_interval = limits.ping_s
+        self.shutdown_timeout = limits.grace_s
+
+    @property
+    def log(self) -> Logger:
+        return _Log(self)
+
+
+class Tasks(TaskGroup):
+    """Hypercorn's task group. It tells which requests wait for a body, and lets no app block on a goodbye."""
+
+    def __init__(self, owe: Callable[[object, bool], None]) -> None:
+        super().__init__()
+        self._owe = owe
+
+    async def spawn_app(
+        self,
+        app: AppWrapper,
+        config: Config,
+        scope: Scope,
+        send: Callable[[ASGISendEvent | None], Awaitable[None]],
+    ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
+        put = await super().spawn_app(app, config, scope, send)
+        request = object()
+        self._owe(request, True)
+
+        async def put_event(event: ASGIReceiveEvent) -> None:
+            if not event.get("more_body"):
+                self._owe(request, False)
+            with trio.move_on_after(_GOODBYE_S if event["type"].endswith("disconnect") else inf):
+                await put(event)
+
+        return put_event
+
+
+class Http1(H11Protocol):
+    """HTTP/1.1 and WebSockets, strict about what would be ambiguous behind a proxy."""
+
+    config: ProtocolConfig
+    has_heads = True
+
+    @property
+    def answers_after_eof(self) -> bool:
+        """A client may close its side and wait for the answer; not so on a WebSocket."""
+        return isinstance(self.connection, h11.Connection)
+
+    @property
+    def lingers(self) -> bool:
+        """Whether the client may still be sending, so that a plain close could reset its answer away."""
+        return self.connection.their_state in {h11.SEND_BODY, h11.ERROR, None}
+
+    async def handle(self, event: Event) -> None:
+        await super().handle(event)
+        # Hypercorn has said 1009 here, and would go on collecting the message.
+        if isinstance(self.stream, WSStream) and self.stream.buffer.length > self.stream.buffer.max_length:
+            await self.send(Closed())
+
+    async def _check_protocol(self, event: h11.Request) -> None:
+        """Hypercorn would switch to h2c here."""
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        status = _refusal(request, self.config.limits.head_bytes)
+        if status is None:
+            await super()._create_stream(_plain(request))
+        else:
+            await self._send_error_response(status)
+            await self.send(Closed())
+
+
+class Http2(H2Protocol):
+    """HTTP/2 with a deadline where a client gives no window, and early answers that end an upload."""
+
+    config: ProtocolConfig
+    has_heads = False
+    answers_after_eof = False
+    lingers = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._sent = trio.lowlevel.ParkingLot()
+        codes = h2.settings.SettingCodes
+        self.connection.local_settings = h2.settings.Settings(
+            client=False,
+            initial_values={
+                codes.MAX_CONCURRENT_STREAMS: self.config.h2_max_concurrent_streams,
+                codes.MAX_HEADER_LIST_SIZE: self.config.h2_max_header_list_size,
+            },
+        )
+
+    async def handle(self, event: Event) -> None:
+        await super().handle(event)
+        if self.closed:
+            self._sent.unpark_all()
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed):
+            await self._abandon(event.stream_id)
+        data = event.data if isinstance(event, Body) else b""
+        parts: list[StreamEvent] = [Body(event.stream_id, piece) for piece in pieces(data)]
+        next_deadline = send_deadlines(self.config.limits, len(data))
+        with trio.CancelScope(deadline=next_deadline()) as scope:
+            for part in parts or [event]:
+                scope.deadline = next_deadline()
+                await super().stream_send(part)
+            while isinstance(event, EndBody) and event.stream_id in self.stream_buffers and not self.closed:
+                await self._sent.park()
+        if scope.cancelled_caught:
+            await self.send(Closed())
+
+    async def _send_data(self, stream_id: int) -> None:
+        """Hypercorn calls an answer complete before it has sent the end, and at shutdown says GOAWAY in between."""
+        await super()._send_data(stream_id)
+        self._sent.unpark_all()
+
+    async def _abandon(self, stream_id: int) -> None:
+        """A handler that ends in the middle of its answer must not leave the client waiting for the rest."""
+        if stream_id in self.stream_buffers:
+            self._reset(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
+            await self._window_updated(stream_id)
+            await self._flush()
+
+    async def _handle_events(self, events: list[h2.events.Event]) -> None:
+        for event in events:
+            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
+                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                self._reset(event.stream_id, h2.errors.ErrorCodes.NO_ERROR)
+            else:
+                await super()._handle_events([event])
+        await self._flush()
+
+    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
+        headers = dict(request.headers)
+        target = headers.get(b":path", b"")
+        if headers[b":method"] == b"CONNECT" or not target.startswith(b"/") or not target.isascii():
+            raise h2.exceptions.ProtocolError(f"no request target: {target[:80]!r}")
+        await super()._create_stream(request)
+
+    def _reset(self, stream_id: int, code: h2.errors.ErrorCodes) -> None:
+        with suppress(h2.exceptions.ProtocolError):
+            self.connection.reset_stream(stream_id, code)
+
+
+def pieces(data: bytes) -> list[bytes]:
+    """The data in the sizes that are sent with a deadline each."""
+    return [data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES)]
+
+
+def send_deadlines(limits: Limits, size: int) -> Callable[[], float]:
+    """When the next piece of an answer must have been taken: in send_s, and in time for all of its `size`.
+
+    Without the first a client could stop in the middle of a long answer, without the second read it by drops.
+    """
+    end = trio.current_time() + limits.send_s + size / _SEND_BYTES_PER_S
+    return lambda: min(end, trio.current_time() + limits.send_s)
+
+
+def summary(error: BaseException | None) -> dict[str, str]:
+    """What went wrong, and the innermost place in the code, as the fields of one log line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__) if error else []
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name}" if frames else ""
+    return {"error": repr(error), "where": where}
+
+
+class _Log(Logger):
+    """Hypercorn's log: one line for what matters. Called inside the `except` of what it reports."""
+
+    def __init__(self, _config: Config) -> None:
+        self.access_logger = self.error_logger = None
+
+    async def warning(self, message: str, *_args: Any, **_kwargs: Any) -> None:
+        _log.warning(message, **summary(sys.exception()))
+
+    async def exception(self, message: str, *_args: Any, **_kwargs: Any) -> None:
+        _log.error(message, **summary(sys.exception()))
+
+
+_VERSIONS = {b"1.0", b"1.1"}  # prior knowledge of h2c arrives as a request in HTTP/2.0
+_ABSOLUTE = re.compile(rb"https?://[^/?]+/?(.*)", re.IGNORECASE)
+
+
+def _refusal(request: h11.Request, head_bytes: int) -> int | None:
+    """The status for a request that no app should see. h11 itself bounds only heads that come in pieces."""
+    headers = list(request.headers)
+    names = {name for name, _ in headers}
+    size = len(request.target) + sum(len(name) + len(value) for name, value in headers)
+    if len(headers) > _HEADERS_MAX or size > head_bytes:
+        return 431
+    if request.http_version not in _VERSIONS or {b"content-length", b"transfer-encoding"} <= names:
+        return 400
+    known = request.target.startswith(b"/") or request.target == b"*" or _ABSOLUTE.match(request.target)
+    return None if known else 400
+
+
+def _plain(request: h11.Request) -> h11.Request:
+    """The request with its target in origin form, and without an offer to compress WebSocket messages."""
+    absolute = _ABSOLUTE.match(request.target)
+    headers = [header for header in request.headers if header[0] != b"sec-websocket-extensions"]
+    if not absolute and len(headers) == len(request.headers):
+        return request
+    target = b"/" + absolute[1] if absolute else request.target
+    return h11.Request(
+        method=request.method, target=target, headers=headers, http_version=request.http_version
+    )

@@ -1,0 +1,167 @@
+"""`vigil serve`: a site from its settings to its end. Files, sockets, signals and the real clock meet here."""
+
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from uuid import uuid4
+
+import structlog
+import trio
+
+from actors.agents import catalogue
+from actors.agents.base import AgentEntry
+from actors.clock import ScaledClock
+from actors.directory import Rules
+from actors.errors import VigilError
+from actors.stores.base import Store
+from actors.stores.memory import MemoryStore
+from actors.stores.sqlite import SqliteStore
+from server import logs, site
+from server.app import make_app
+from server.call import Site
+from server.command_line import curl_line
+from server.data_dir import open_data_dir, session_secret
+from server.keys import KeyRing, ensure_default_key
+from server.listener import Endpoint, ListenError, listen
+from server.protocols import Limits
+from server.settings import Settings
+
+log = structlog.get_logger()
+
+# Parked tasks are many and long-lived: a full collection over them stops the world for nothing.
+_GC_THRESHOLDS = (50_000, 50, 1000)
+
+
+def serve(settings: Settings) -> int:
+    """Serve until SIGINT or SIGTERM. Gives the exit code: 0, or 2 with one clear line on standard error."""
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        _run(settings)
+    except (VigilError, ListenError, BaseExceptionGroup) as error:
+        refusals = _refusals(error)
+        if refusals is None:
+            raise
+        print(*(f"vigil: {refusal}" for refusal in refusals), sep="\n", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _refusals(error: BaseException) -> list[str] | None:
+    """The lines to say; None when there is a bug among the errors."""
+    if not isinstance(error, BaseExceptionGroup):
+        return str(error).splitlines()
+    expected, bugs = error.split((VigilError, ListenError))
+    if bugs is not None or expected is None:
+        return None
+    return [line for inner in expected.exceptions for line in _refusals(inner) or ()]
+
+
+def _run(settings: Settings) -> None:
+    open_data_dir(settings.data_dir)
+    agents = _agents(settings)
+    if settings.api_key is None:
+        ensure_default_key(settings.data_dir, created=datetime.now(UTC).date(), random_bytes=os.urandom)
+    trio.run(_serve, settings, _store(settings), agents)
+
+
+def _agents(settings: Settings) -> Mapping[str, AgentEntry]:
+    if settings.agents is None:
+        return catalogue.demo()
+    return catalogue.load(settings.agents, os.environ, wall=_wall_ms)
+
+
+def _store(settings: Settings) -> Store:
+    return MemoryStore() if settings.database is None else SqliteStore(settings.database)
+
+
+async def _serve(settings: Settings, store: Store, agents: Mapping[str, AgentEntry]) -> None:
+    stop = trio.Event()
+    clock = ScaledClock.resume(store.anchor, wall=_wall_ms, scale=settings.time_scale)
+    try:
+        async with trio.open_nursery() as nursery:
+            running: Site = await nursery.start(
+                partial(site.run, _plan(settings, store, agents, clock), stop=stop)
+            )
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_GC_THRESHOLDS)
+            await _listen(settings, running, next(iter(agents)))
+            stop.set()
+    finally:
+        with trio.CancelScope(shield=True):
+            await catalogue.close(agents)
+            await store.close()
+    log.info("stopped")
+
+
+async def _listen(settings: Settings, running: Site, agent_id: str) -> None:
+    """Take requests until a signal says to stop, and then until those under way are finished."""
+    shutdown = trio.Event()
+    app = make_app(running, body_timeout_s=settings.body_timeout_s)
+    endpoint = Endpoint(settings.host, settings.port, settings.tls_cert, settings.tls_key)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_wait_for_signal, running, shutdown)
+        serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings))
+        async with trio.open_nursery() as listening:
+            for url in await listening.start(serving):
+                _announce(settings, url, agent_id)
+        nursery.cancel_scope.cancel()
+
+
+async def _wait_for_signal(running: Site, shutdown: trio.Event) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name)
+            running.ready = False
+            shutdown.set()
+
+
+def _announce(settings: Settings, url: str, agent_id: str) -> None:
+    print(f"Vigil is listening on {url}")
+    if line := curl_line(url, settings, agent_id):
+        print(f"Try it:\n  {line}")
+    sys.stdout.flush()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        idle_s=settings.idle_timeout_s,
+        head_s=settings.header_timeout_s,
+        body_s=settings.body_timeout_s,
+        grace_s=settings.grace_s,
+    )
+
+
+def _plan(
+    settings: Settings, store: Store, agents: Mapping[str, AgentEntry], clock: ScaledClock
+) -> site.Plan:
+    key = settings.api_key.get_secret_value() if settings.api_key else None
+    ring = KeyRing(settings.data_dir, monotonic=time.monotonic, warn=log.warning, environment_key=key)
+    return site.Plan(
+        store=store,
+        clock=clock,
+        new_id=lambda: str(uuid4()),
+        find_key=ring.find,
+        secret=session_secret(settings.data_dir, os.urandom),
+        agents=agents,
+        rules=Rules(
+            settings.timeout_defaults,
+            settings.session_max,
+            settings.session_tombstone_minutes,
+            settings.session_tombstone_max,
+        ),
+        session_limit=settings.session_limit,
+        user_limit=settings.user_limit,
+        agent_limit=settings.agent_limit,
+        content_policy=settings.content_policy == "active",
+        allowed_origins=frozenset(settings.allow_origin),
+    )
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,80 @@
+"""One running site: the directory's tasks and everything that requests need, whatever the way in."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import trio
+
+from actors import service
+from actors.agents.base import AgentEntry
+from actors.clock import ScaledClock
+from actors.directory import Directory, Rules
+from actors.limits import Limit, Limits
+from actors.stores.base import Store
+from server.auth import Authenticator, Principal
+from server.call import Site
+from server.health import Health, LoopLag, StoreProbe
+from server.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a site is made of. The clock, ids, keys and secret are the caller's, so that any of them can be fake."""
+
+    store: Store
+    clock: ScaledClock
+    new_id: Callable[[], str]
+    find_key: Callable[[str], Principal | None]
+    secret: bytes
+    agents: Mapping[str, AgentEntry]
+    rules: Rules = field(default_factory=Rules)
+    session_limit: Limit = Limit(60, 60)  # noqa: RUF009  a NamedTuple does not change
+    user_limit: Limit = Limit(1000, 3600)  # noqa: RUF009
+    agent_limit: Limit = Limit(5000, 3600)  # noqa: RUF009
+    content_policy: bool = True
+    allowed_origins: frozenset[str] = frozenset()
+
+
+async def run(
+    plan: Plan, *, stop: trio.Event, task_status: trio.TaskStatus[Site] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Restore, then hand out the site, then serve it until `stop`. Cancelled, it leaves as a crash would."""
+    async with trio.open_nursery() as watchers:
+        async with trio.open_nursery() as nursery:
+            directory = await nursery.start(partial(_run_directory, plan, stop))
+            lag = LoopLag()
+            if plan.clock.follows_wall:
+                watchers.start_soon(lag.watch)
+            task_status.started(_site(plan, directory, lag, watchers))
+        watchers.cancel_scope.cancel()
+
+
+async def _run_directory(plan: Plan, stop: trio.Event, *, task_status: trio.TaskStatus[Directory]) -> None:
+    overrides = {
+        entry.id: (entry.session_limit, entry.agent_limit)
+        for entry in plan.agents.values()
+        if entry.session_limit or entry.agent_limit
+    }
+    await service.run(
+        store=plan.store,
+        clock=plan.clock,
+        limits=Limits(plan.session_limit, plan.user_limit, plan.agent_limit, overrides),
+        agents=plan.agents,
+        rules=plan.rules,
+        new_id=plan.new_id,
+        stop=stop,
+        task_status=task_status,
+    )
+
+
+def _site(plan: Plan, directory: Directory, lag: LoopLag, nursery: trio.Nursery) -> Site:
+    return Site(
+        directory=directory,
+        health=Health(directory, StoreProbe(directory, nursery), lag),
+        metrics=Metrics(directory, lag),
+        auth=Authenticator(plan.find_key, plan.secret),
+        new_id=plan.new_id,
+        content_policy=plan.content_policy,
+        allowed_origins=plan.allowed_origins,
+    )

@@ -1,0 +1,21 @@
+"""What a site tells of itself: liveness, readiness, metrics, and its own documentation."""
+
+from server.call import Call
+from server.errors import NotReady
+
+OK = b'{"status":"ok"}'
+
+
+async def livez(_call: Call) -> bytes:
+    return OK
+
+
+async def readyz(call: Call) -> bytes:
+    """Raises NotReady while the server starts or stops."""
+    if not call.site.ready:
+        raise NotReady
+    return OK
+
+
+async def metrics(call: Call) -> bytes:
+    return call.site.metrics.text()

@@ -1,0 +1,20 @@
+"""Times as the API writes them: ISO-8601 UTC with milliseconds. It knows no clock."""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+_EPOCH = datetime(1970, 1, 1)  # UTC throughout: the Z is written by hand
+
+
+def iso(ms: int) -> str:
+    """Milliseconds since the epoch as `2026-11-22T09:00:00.000Z`.
+
+    Raises OverflowError outside the years 1 to 9999.
+    """
+    second, millisecond = divmod(ms, 1000)
+    return f"{_to_the_second(second)}.{millisecond:03d}Z"
+
+
+@lru_cache(maxsize=8192)
+def _to_the_second(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).isoformat()

@@ -1,0 +1,515 @@
+"""The openai kind, against real servers on loopback that stream, stall, break off and answer garbage."""
+
+import json
+import logging
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import structlog
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.agents import remote
+from actors.agents.base import ANSWER_CHARACTERS_MAX, Agent, Reply
+from actors.agents.openai import EventStream, chat
+from actors.agents.remote import Remote
+from actors.errors import AgentFailed, AgentTimedOut
+from tests.actors.agents.conftest import MakeAgent
+from tests.actors.agents.loopback import (
+    Loopback,
+    answer,
+    end,
+    events,
+    for_ever,
+    free_port,
+    hang_up,
+    serve,
+    stall,
+    streamed,
+)
+from tests.actors.agents.talk import Talk, message
+from tests.measure import examples
+
+KEY = "sk-do-not-show-0123456789"
+MIB = 1024 * 1024
+
+
+def piece(text: str | None, finish: str | None = None) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
+
+
+def completion(text: str | None) -> dict[str, Any]:
+    return {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
+
+
+HELLO = (piece("Hel"), piece("lo"), piece(None, "stop"), "[DONE]")
+
+
+@pytest.fixture
+def talk_to(make_agent: MakeAgent) -> Any:
+    """An agent that speaks to a loopback server."""
+
+    def make(server: Loopback, **fields: Any) -> Agent:
+        return make_agent(kind="openai", base_url=f"{server.url}/v1", model="tiny", **fields)
+
+    return make
+
+
+async def fails(agent: Agent, talk: Talk | None = None) -> str:
+    """What a client is told. Nothing here may wait for a time-out."""
+    with pytest.raises(AgentFailed) as failure, trio.fail_after(5):
+        await agent.reply((talk or Talk("Hi")).turn)
+    assert not isinstance(failure.value, AgentTimedOut)
+    return str(failure.value)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSES_S", (0.01, 0.02))
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as entries:
+        yield entries
+
+
+# --- what is asked
+
+
+async def test_it_asks_for_a_streamed_completion_of_the_conversation(
+    nursery: trio.Nursery, talk_to: Any
+) -> None:
+    server = await serve(nursery, events(*HELLO))
+    agent = talk_to(
+        server,
+        system_prompt="Be brief.",
+        api_key_env="MODEL_KEY",
+        environ={"MODEL_KEY": KEY},
+        options={"temperature": 0.2, "stop": ["\n"]},
+    )
+    earlier = [message("One?", -30), message("1.", -20, is_agent=True)]
+    assert await agent.reply(Talk("Two?", earlier).turn) == Reply("Hello")
+    (asked,) = server.asked
+    assert asked.target == "/v1/chat/completions"
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert asked.json == {
+        "model": "tiny",
+        "stream": True,
+        "temperature": 0.2,
+        "stop": ["\n"],
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "One?"},
+            {"role": "assistant", "content": "1."},
+            {"role": "user", "content": "Two?"},
+        ],
+    }
+
+
+async def test_without_a_key_no_authorization_is_sent(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, events(*HELLO))
+    await talk_to(server).reply(Talk("Hi").turn)
+    assert "authorization" not in server.asked[0].headers
+
+
+async def test_it_asks_for_as_much_history_as_it_is_told_to(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, events(*HELLO))
+    talk = Talk("Now", [message(str(n), -n) for n in range(1, 9)])
+    await talk_to(server, history_messages=3).reply(talk.turn)
+    assert talk.history_limits == [3]
+    assert server.asked[0].json["messages"] == [{"role": "user", "content": "3\n\n2\n\n1\n\nNow"}]
+    await talk_to(server, history_messages=0).reply(talk.turn)
+    assert talk.history_limits == [3]
+
+
+def test_of_the_history_the_newest_that_fit_are_kept() -> None:
+    earlier = [message("x" * 4, -1, is_agent=True), message("y" * 5, -2), message("z", -3, is_agent=True)]
+    sizes = {
+        most: sum(len(one["content"]) for one in chat(message("n"), earlier, None, most)) for most in (9, 8)
+    }
+    assert sizes == {9: 1 + 4 + 5, 8: 1}
+    """With 8 only the agent's own message fits, and a conversation does not begin with that."""
+
+
+@examples(100)
+@given(
+    st.lists(st.tuples(st.booleans(), st.text(min_size=1, max_size=30)), max_size=12),
+    st.integers(0, 200),
+    st.sampled_from([None, "Be brief."]),
+)
+def test_a_chat_alternates_ends_with_the_message_and_stays_within_its_bounds(
+    authors: list[tuple[bool, str]], most: int, prompt: str | None
+) -> None:
+    earlier = [message(text, -n, is_agent=is_agent) for n, (is_agent, text) in enumerate(authors, 1)]
+    turns = chat(message("the newest"), earlier, prompt, most)
+    if prompt:
+        assert turns.pop(0) == {"role": "system", "content": prompt}
+    assert [one["role"] for one in turns] == ["user", "assistant"] * (len(turns) // 2) + ["user"]
+    assert turns[-1]["content"].endswith("the newest")
+    joints = 2 * len(earlier)
+    assert sum(len(one["content"]) for one in turns) <= len("the newest") + most + joints
+
+
+# --- what comes back
+
+
+async def test_pieces_are_said_as_they_arrive(nursery: trio.Nursery, talk_to: Any) -> None:
+    heard = trio.Event()
+
+    async def wait_for_the_listener(stream: trio.SocketStream) -> None:
+        await heard.wait()
+        await streamed_rest(stream)
+
+    async def streamed_rest(stream: trio.SocketStream) -> None:
+        rest = f"data: {json.dumps(piece('lo', 'stop'))}\n\n".encode()
+        await stream.send_all(f"{len(rest):x}\r\n".encode() + rest + b"\r\n")
+        await end(stream)
+
+    server = await serve(nursery, events(piece("Hel"), then=wait_for_the_listener))
+    talk = Talk("Hi")
+
+    def say(text: str) -> None:
+        talk.said.append(text)
+        heard.set()
+
+    with trio.fail_after(5):
+        assert await talk_to(server).reply(talk.turn._replace(say=say)) == Reply("Hello")
+    assert talk.said == ["Hel", "lo"]
+
+
+@pytest.mark.parametrize("cut_bytes", [1, 7, 64])
+async def test_events_may_be_cut_anywhere(nursery: trio.Nursery, talk_to: Any, cut_bytes: int) -> None:
+    server = await serve(nursery, events(piece("Grüße, "), piece("Zoë 🙂"), "[DONE]", cut_bytes=cut_bytes))
+    assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Grüße, Zoë 🙂")
+
+
+@examples(200)
+@given(st.lists(st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"").strip())), st.data())
+async def test_the_data_of_a_stream_does_not_depend_on_how_it_is_cut(datas: list[bytes], data: Any) -> None:
+    text = b"".join(b"data:" + one + data.draw(st.sampled_from([b"\n\n", b"\r\n\r\n"])) for one in datas)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    stream = EventStream(remote=None)  # type: ignore[arg-type]  # only a failure would need it
+    chunks = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert [found for chunk in chunks for found in stream.feed(chunk)] == datas
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        b": a comment\n\n",
+        b"event: ping\nid: 7\nretry: 10\n\n",
+        b'data: {"choices": [], "usage": {"total_tokens": 3}}\n\n',
+        b'data: {"choices": [{"delta": {"role": "assistant"}}]}\n\n',
+        b'data: {"choices": [{"delta": {"content": null, "tool_calls": null}, "logprobs": null}]}\n\n',
+        b"data:\n\n",
+    ],
+)
+async def test_what_says_nothing_is_passed_over(nursery: trio.Nursery, talk_to: Any, noise: bytes) -> None:
+    said = b"".join(
+        f"data: {json.dumps(one)}\r\n\r\n".encode() for one in (piece("Hel"), piece("lo", "stop"))
+    )
+    server = await serve(nursery, streamed(noise + said + noise))
+    assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
+
+
+async def test_a_server_that_does_not_stream_is_understood(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, answer(200, completion("Hello")))
+    talk = Talk("Hi")
+    assert await talk_to(server).reply(talk.turn) == Reply("Hello")
+    assert talk.said == ["Hello"]
+
+
+async def test_a_stream_that_stays_open_after_its_last_word_delays_nobody(
+    nursery: trio.Nursery, talk_to: Any
+) -> None:
+    server = await serve(nursery, events(piece("Hello", "stop"), then=stall))
+    with trio.fail_after(2):
+        assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
+        await server.cut.wait()
+
+
+async def test_a_connection_that_breaks_after_the_last_word_harms_nobody(
+    nursery: trio.Nursery, talk_to: Any
+) -> None:
+    server = await serve(nursery, events(piece("Hello", "stop"), then=hang_up))
+    assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
+
+
+async def test_connections_are_used_again(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, events(*HELLO), answer(200, completion("Hello")), events(*HELLO))
+    agent = talk_to(server)
+    for _ in range(4):
+        await agent.reply(Talk("Hi").turn)
+    assert server.connections == 1
+
+
+# --- what goes wrong
+
+
+BAD_ANSWERS = [
+    (events(piece("Hel"), then=end), "broke off in the middle"),
+    (events(piece("Hel"), then=hang_up), "broke off the connection"),
+    (events(then=end), "broke off in the middle"),
+    (streamed(b"\x00\xff\xfe garbage \n\n garbage"), "broke off in the middle"),
+    (events("garbage"), "not JSON"),
+    (events("[1, 2]"), "not a JSON object"),
+    (events('{"choices": [{"delta": {"content": "\\ud800"}}]}'), "not JSON"),
+    (events({"choices": [{"delta": {"content": ["a", "b"]}}]}), "no chat completion"),
+    (events({"choices": "none"}), "no chat completion"),
+    (events({"nothing": 1}), "no chat completion"),
+    (events(piece("Hel"), {"error": {"message": "out of memory", "code": 500}}), "reported an error"),
+    (answer(200, {"error": "model not found"}), "reported an error"),
+    (answer(200, b"<html>hello</html>", Content_Type="text/html"), "not JSON"),
+    (answer(200, b"[" * 100_000), "not JSON"),
+    (answer(200, b""), "not JSON"),
+    (answer(200, {"choices": []}), "empty answer"),
+    (answer(200, completion("")), "empty answer"),
+    (answer(200, completion(None)), "empty answer"),
+    (events(piece("", "stop"), "[DONE]"), "empty answer"),
+    (answer(500, {"error": {"message": "oh no"}}), "answered 500"),
+    (answer(404, b"no such model"), "answered 404"),
+    (answer(401, {"error": {"message": f"Incorrect API key {KEY}"}}), "answered 401"),
+    (answer(302, b"", Location="http://127.0.0.1:1/"), "answered 302"),
+    (hang_up, "broke off the connection"),
+]
+
+
+@pytest.mark.parametrize(("bad", "told"), BAD_ANSWERS)
+async def test_a_bad_answer_is_a_failure_fit_for_clients_and_is_asked_for_once(
+    nursery: trio.Nursery, talk_to: Any, bad: Any, told: str
+) -> None:
+    server = await serve(nursery, bad, events(*HELLO))
+    agent = talk_to(server)
+    text = await fails(agent)
+    assert told in text
+    assert len(text) < 100
+    assert str(server.port) not in text
+    assert len(server.asked) == 1
+    assert await agent.reply(Talk("And now?").turn) == Reply("Hello")
+
+
+async def test_a_server_that_is_not_there_is_a_failure(make_agent: MakeAgent) -> None:
+    agent = make_agent(kind="openai", base_url=f"http://127.0.0.1:{await free_port()}", model="tiny")
+    assert await fails(agent) == "The agent's server cannot be reached"
+
+
+async def test_a_turn_is_asked_again_while_the_server_is_not_there(
+    nursery: trio.Nursery, make_agent: MakeAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = await free_port()
+    agent = make_agent(kind="openai", base_url=f"http://127.0.0.1:{port}", model="tiny")
+    tried = trio.Event()
+
+    def failed(self: Remote, what: str, **_details: object) -> AgentFailed:
+        tried.set()
+        return AgentFailed(what)
+
+    monkeypatch.setattr(Remote, "failed", failed)
+    monkeypatch.setattr(remote, "PAUSES_S", (0.5, 0.5))
+
+    async def start_when_it_was_missed() -> None:
+        await tried.wait()
+        await serve(nursery, events(*HELLO), port=port)
+
+    nursery.start_soon(start_when_it_was_missed)
+    assert await agent.reply(Talk("Hi").turn) == Reply("Hello")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_a_busy_server_is_asked_again_twice(nursery: trio.Nursery, talk_to: Any, status: int) -> None:
+    server = await serve(nursery, answer(status), answer(status), events(*HELLO))
+    talk = Talk("Hi")
+    assert await talk_to(server).reply(talk.turn) == Reply("Hello")
+    assert talk.said == ["Hel", "lo"]
+    busy = await serve(nursery, answer(status))
+    assert f"answered {status}" in await fails(talk_to(busy))
+    assert len(busy.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"Retry_After": "1"},
+        {"Date": "Sun, 22 Nov 2026 09:00:00 GMT", "Retry_After": "Sun, 22 Nov 2026 09:00:01 GMT"},
+    ],
+)
+async def test_retry_after_is_waited_for(nursery: trio.Nursery, talk_to: Any, when: dict[str, str]) -> None:
+    server = await serve(nursery, answer(429, **when), events(*HELLO))
+    started = trio.current_time()
+    assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
+    assert 1.0 <= trio.current_time() - started < 3
+
+
+async def test_retry_after_in_the_past_or_unreadable_is_no_harm(nursery: trio.Nursery, talk_to: Any) -> None:
+    past = {"Date": "Sun, 22 Nov 2026 09:00:00 GMT", "Retry_After": "Sun, 22 Nov 2026 08:00:00 GMT"}
+    server = await serve(nursery, answer(429, **past), answer(429, Retry_After="soon"), events(*HELLO))
+    with trio.fail_after(2):
+        assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
+
+
+async def test_a_retry_that_would_come_too_late_is_not_waited_for(
+    nursery: trio.Nursery, talk_to: Any
+) -> None:
+    server = await serve(nursery, answer(429, Retry_After="99999999999999999999"), events(*HELLO))
+    assert "answered 429" in await fails(talk_to(server))
+    assert len(server.asked) == 1
+
+
+async def test_a_server_that_says_nothing_for_the_turns_time_is_a_time_out(
+    nursery: trio.Nursery, talk_to: Any
+) -> None:
+    server = await serve(nursery, stall, events(piece("Hel"), then=stall), events(*HELLO))
+    agent = talk_to(server, turn_timeout_s=0.05)
+    for _ in range(2):
+        with pytest.raises(AgentTimedOut, match=r"did not answer within 0\.05 s"):
+            await agent.reply(Talk("Hi").turn)
+    assert await agent.reply(Talk("Hi").turn) == Reply("Hello")
+
+
+async def test_a_cancelled_turn_lets_go_of_its_connection(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, events(piece("Hel"), then=stall), events(*HELLO))
+    agent, talk = talk_to(server), Talk("Hi")
+    with trio.CancelScope() as scope:
+        await agent.reply(talk.turn._replace(say=lambda _piece: scope.cancel()))
+    assert scope.cancelled_caught
+    with trio.fail_after(2):
+        await server.cut.wait()
+    assert await agent.reply(talk.turn) == Reply("Hello")
+
+
+# --- what is bounded
+
+
+def traced_peak() -> int:
+    return tracemalloc.get_traced_memory()[1]
+
+
+ENDLESS = [
+    (streamed(b"", then=for_ever(b"data: " + b"x" * 4096)), "a line without an end"),
+    (streamed(b"", then=for_ever(f"data: {json.dumps(piece('x' * 4096))}\n\n".encode())), "too long"),
+    (streamed(b"", kind="application/json", then=for_ever(b" " * 65_536)), "too long"),
+    (answer(200, completion("x" * (ANSWER_CHARACTERS_MAX + 1))), "too long"),
+    (answer(200, completion("x" * 10 * MIB)), "too long"),
+    (answer(500, b"x" * 10 * MIB), "answered 500"),
+]
+
+
+@pytest.mark.parametrize(("endless", "told"), ENDLESS)
+async def test_an_endless_answer_ends_in_bounded_memory(
+    nursery: trio.Nursery, talk_to: Any, endless: Any, told: str
+) -> None:
+    server = await serve(nursery, endless, events(*HELLO))
+    agent = talk_to(server)
+    await trio.testing.wait_all_tasks_blocked()
+    tracemalloc.start()
+    try:
+        assert told in await fails(agent)
+        assert traced_peak() < 8 * MIB
+    finally:
+        tracemalloc.stop()
+    assert await agent.reply(Talk("Hi").turn) == Reply("Hello")
+
+
+async def test_the_longest_answer_allowed_arrives(nursery: trio.Nursery, talk_to: Any) -> None:
+    text = "🙂" * ANSWER_CHARACTERS_MAX
+    server = await serve(nursery, answer(200, completion(text)))
+    assert await talk_to(server).reply(Talk("Hi").turn) == Reply(text)
+
+
+async def test_keep_alives_that_never_end_take_no_memory(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, streamed(b"", then=for_ever(b": still thinking\n\n" * 4000)))
+    tracemalloc.start()
+    try:
+        with trio.move_on_after(0.2) as scope:
+            await talk_to(server).reply(Talk("Hi").turn)
+        assert scope.cancelled_caught
+        assert traced_peak() < 8 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+# --- what must not get out or in
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        answer(401, {"error": {"message": f"Incorrect API key provided: {KEY}"}}),
+        answer(400, {"error": {"message": f"Bad Authorization: Bearer {KEY}"}}),
+        events({"error": {"message": f"{KEY} is out of money"}}),
+        hang_up,
+        answer(200, b"garbage"),
+    ],
+)
+async def test_the_key_is_in_no_log_line_and_no_error(
+    nursery: trio.Nursery, talk_to: Any, bad: Any, logged: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    agent = talk_to(await serve(nursery, bad), api_key_env="MODEL_KEY", environ={"MODEL_KEY": KEY})
+    with pytest.raises(AgentFailed) as failure:
+        await agent.reply(Talk("Hi").turn)
+    assert [entry["agent_id"] for entry in logged] == ["helper"]
+    assert failure.value.__cause__ is None
+    shown = (str(logged), caplog.text, repr(failure.value), repr(vars(agent)), repr(agent))
+    assert not [text for text in shown if KEY in text]
+
+
+async def test_what_the_server_said_is_in_the_log_for_whoever_has_to_find_out(
+    nursery: trio.Nursery, talk_to: Any, logged: list[Any]
+) -> None:
+    server = await serve(nursery, answer(404, b'{"error":\n "model \'tiny\' not found, pull it first"}'))
+    await fails(talk_to(server))
+    assert logged[0]["what"] == "answered 404"
+    assert logged[0]["said"] == '{"error": "model \'tiny\' not found, pull it first"}'
+
+
+async def test_proxies_of_the_environment_do_not_count(
+    nursery: trio.Nursery, talk_to: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = f"http://127.0.0.1:{await free_port()}"
+    monkeypatch.setenv("HTTP_PROXY", dead)
+    monkeypatch.setenv("ALL_PROXY", dead)
+    server = await serve(nursery, events(*HELLO))
+    assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
+    assert await fails(talk_to(server, trust_env=True)) == "The agent's server cannot be reached"
+
+
+async def test_redirects_are_not_followed(nursery: trio.Nursery, talk_to: Any) -> None:
+    other = await serve(nursery, events(*HELLO))
+    server = await serve(nursery, answer(307, b"", Location=f"{other.url}/v1/chat/completions"))
+    await fails(talk_to(server))
+    assert other.asked == []
+
+
+async def test_cookies_are_not_kept(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, answer(200, completion("Hello"), Set_Cookie="session=1; Path=/"))
+    agent = talk_to(server)
+    for _ in range(2):
+        await agent.reply(Talk("Hi").turn)
+    assert "cookie" not in server.asked[1].headers
+
+
+async def test_many_turns_at_once_each_get_their_own_answer(nursery: trio.Nursery, talk_to: Any) -> None:
+    async def repeat(stream: trio.SocketStream) -> None:
+        text = server.asked[-1].json["messages"][-1]["content"]
+        await answer(200, completion(text))(stream)
+
+    server = await serve(nursery, repeat)
+    agent = talk_to(server)
+    replies: dict[int, Reply] = {}
+
+    async def ask(number: int) -> None:
+        replies[number] = await agent.reply(Talk(str(number)).turn)
+
+    async with trio.open_nursery() as turns:
+        for number in range(150):
+            turns.start_soon(partial(ask, number))
+    assert replies == {number: Reply(str(number)) for number in range(150)}
+    assert server.connections <= remote.CONNECTIONS_MAX

@@ -1,0 +1,21 @@
+"""The contract suite runs once for each way in."""
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from server.call import Site
+from tests.harness import WAYS, Api, WayIn, running_api
+
+
+@pytest.fixture(params=list(WAYS.values()), ids=list(WAYS))
+def way(request: pytest.FixtureRequest) -> Callable[[Site], WayIn]:
+    chosen: Callable[[Site], WayIn] = request.param
+    return chosen
+
+
+@pytest.fixture
+async def api(way: Callable[[Site], WayIn]) -> AsyncIterator[Api]:
+    """A site with the default settings. A test that also takes `autojump_clock` runs in virtual time."""
+    async with running_api(way) as running:
+        yield running
