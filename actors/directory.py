@@ -211,6 +211,7 @@ class Directory:
     def restarted(self, actor: SessionActor, session: Session, pending: Sequence[PendingTurn]) -> None:
         self._warned += session.warned - actor.session.warned
         actor.state = session
+        self.hub.resync(session.id, session.event_id, self.clock.now())
         for turn in pending:
             self.turns.submit(actor, turn.message, turn.turn)
 
@@ -219,6 +220,7 @@ class Directory:
         self._remove(session)
         self.give_up(BrokenRecord(session.key, session.id, why))
         actor.mailbox.close(SessionBroken(session.id, why))
+        self.hub.abandon(session.id)
 
     # --- private
 

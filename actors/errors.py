@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from actors.limits import Refused
-    from actors.records import Tombstone
+    from actors.records import Message, Tombstone
 
 
 class VigilError(Exception):
@@ -95,7 +95,10 @@ class StoreUnavailable(VigilError):
 
 
 class AgentFailed(VigilError):
+    """Whoever waits for the answer learns which `question` stays unanswered."""
+
     code = "AGENT_FAILED"
+    question: Message | None = None
 
 
 class AgentTimedOut(AgentFailed):

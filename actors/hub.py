@@ -6,7 +6,7 @@ oldest of all go first. An event is one `Notice` however many listen, so that it
 
 from collections import deque
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import trio
 
@@ -49,25 +49,34 @@ class Notice:
         self.is_kept = False
 
 
-class Subscription:
-    """One listener's unread notices. Iterate to read; the iteration ends with the session or when it was cut."""
+Ending = Literal["over", "stopping", "slow", "revoked", "broken"]
+"""Why a subscription ended: the session did, the server does, the listener did not keep up or may listen no more,
+or the session is quarantined."""
 
-    __slots__ = ("_closed", "_reader", "_unread", "_unread_bytes", "was_cut")
+
+class Subscription:
+    """One listener's unread notices. Iterate to read; `ended` tells why the iteration came to its end.
+
+    A listener that has too many unread is cut: what was unread is dropped, and `cut` is set, so that one that is
+    stuck in sending hears of it too.
+    """
+
+    __slots__ = ("_reader", "_unread", "_unread_bytes", "cut", "ended")
 
     def __init__(self) -> None:
-        self.was_cut = False
+        self.ended: Ending | None = None
+        self.cut = trio.Event()
         self._unread: deque[Notice] = deque()
         self._unread_bytes = 0
-        self._closed = False
         self._reader: trio.lowlevel.Task | None = None
 
     def __aiter__(self) -> "Subscription":
         return self
 
     async def __anext__(self) -> Notice:
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         while not self._unread:
-            if self._closed:
+            if self.ended is not None:
                 raise StopAsyncIteration
             self._reader = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
@@ -77,21 +86,22 @@ class Subscription:
 
     def put(self, notice: Notice) -> None:
         """Hand over a notice, or cut the listener that has too many unread already."""
-        if self._closed:
+        if self.ended is not None:
             return
         if len(self._unread) >= UNREAD_MAX or self._unread_bytes + notice.bytes > UNREAD_BYTES_MAX:
-            self.was_cut = True
             self._unread.clear()
-            self.close()
+            self.end("slow")
+            self.cut.set()
             return
         self._unread.append(notice)
         self._unread_bytes += notice.bytes
         self._wake()
 
-    def close(self) -> None:
+    def end(self, why: Ending) -> None:
         """End the iteration after what is unread."""
-        self._closed = True
-        self._wake()
+        if self.ended is None:
+            self.ended = why
+            self._wake()
 
     def _wake(self) -> None:
         reader, self._reader = self._reader, None
@@ -132,7 +142,7 @@ class Hub:
         for event in events:
             notice = Notice(event)
             if isinstance(event.data, Expired | Ended):
-                self._end(event.session_id, notice)
+                self._close(event.session_id, notice, "over")
             else:
                 self._keep(self._channel(event.session_id), notice)
 
@@ -160,11 +170,16 @@ class Hub:
             channel.listeners.discard(subscription)
             self._drop_if_empty(session_id, channel)
 
-    def close(self) -> None:
-        """The server stops: end every subscription."""
-        for channel in self._channels.values():
-            for listener in channel.listeners:
-                listener.close()
+    def resync(self, session_id: str, newest: int, now: int) -> None:
+        """Events may have been lost on their way: tell the listeners to read the state anew."""
+        channel = self._channels.get(session_id)
+        if channel is not None:
+            self._empty(channel)
+            _hand_out(channel, Notice(Resync(newest, session_id, now)))
+
+    def abandon(self, session_id: str) -> None:
+        """The session is quarantined: end its channel."""
+        self._close(session_id, None, "broken")
 
     def _channel(self, session_id: str) -> _Channel:
         return self._channels.setdefault(session_id, _Channel())
@@ -211,16 +226,20 @@ class Hub:
         if len(self._oldest) > 2 * self._kept + KEPT_MAX:
             self._oldest = deque(notice for notice in self._oldest if notice.is_kept)
 
-    def _end(self, session_id: str, notice: Notice) -> None:
+    def _close(self, session_id: str, last: Notice | None, why: Ending) -> None:
         channel = self._channels.pop(session_id, None)
         if channel is None:
             return
+        self._empty(channel)
+        for listener in channel.listeners:
+            if last is not None:
+                listener.put(last)
+            listener.end(why)
+
+    def _empty(self, channel: _Channel) -> None:
         while channel.kept:
             self._drop_oldest_of(channel)
         self._sweep()
-        for listener in channel.listeners:
-            listener.put(notice)
-            listener.close()
 
     def _drop_if_empty(self, session_id: str, channel: _Channel) -> None:
         if not channel.kept and not channel.listeners:
@@ -231,7 +250,7 @@ def _hand_out(channel: _Channel, notice: Notice) -> None:
     cut = []
     for listener in channel.listeners:
         listener.put(notice)
-        if listener.was_cut:
+        if listener.ended is not None:
             cut.append(listener)
     channel.listeners.difference_update(cut)
 

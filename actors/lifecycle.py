@@ -274,6 +274,7 @@ def _answer(session: Session, command: Answer, now: int) -> Transition:
         command.content,
         command.metadata,
         "",
+        command.turn_at,
     )
     changes = {"last_message_at": at}
     turn = (command.turn_at, "answered")

@@ -56,6 +56,7 @@ class Message(NamedTuple):
     content: str
     metadata: str
     attachments: str  # a JSON array, or "" for none
+    reply_to: int = 0  # of an agent's message: `created_at` of the one that it answers
 
 
 class Tombstone(NamedTuple):

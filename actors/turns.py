@@ -69,6 +69,11 @@ class Turns:
     def __len__(self) -> int:
         return sum(len(queue.owed) for queue in self._queues.values())
 
+    def owes(self, session_id: str, created_at: int) -> bool:
+        """Whether the turn of the message at `created_at` is running or waits."""
+        queue = self._queues.get(session_id)
+        return queue is not None and any(owed.message.created_at == created_at for owed in queue.owed)
+
     def wants(self, agent_id: str) -> bool:
         """Whether a message to this agent starts a turn: one that is unknown by now has its turn fail."""
         entry = self._agents.get(agent_id)

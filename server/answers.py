@@ -9,6 +9,7 @@ from actors.lifecycle import Transition, expires_at, is_near_expiration, max_exp
 from actors.records import Message, Session, TimeoutConfig, Tombstone
 from actors.stores.base import Page
 from server.schemas import (
+    AgentResponseBody,
     HistoryBody,
     ListedSessionBody,
     MessageBody,
@@ -83,6 +84,10 @@ def message(message: Message) -> MessageBody:
     if message.attachments:
         body["attachments"] = orjson.Fragment(message.attachments)
     return body
+
+
+def agent_response(reply: Message) -> AgentResponseBody:
+    return {**message(reply), "text": reply.content}
 
 
 def sent_message(transition: Transition, now: int) -> SentMessageBody:

@@ -6,14 +6,17 @@ It turns Quart's requests into `Request` and `Reply` into Quart's responses. It 
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
-from quart import Response, request
+from quart import Response, request, websocket
 from quart.wrappers import Request as QuartRequest
+from quart.wrappers import Websocket
 from quart_trio import QuartTrio
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from werkzeug.routing import BaseConverter
 
-from server import gateway
+from server import gateway, stream
+from server.auth import SUBPROTOCOL
 from server.call import Reply, Site
 from server.errors import MethodNotAllowed, PayloadTooLarge, RouteNotFound
 from server.routes import ROUTES, Route
@@ -28,42 +31,61 @@ def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio
     app.config["MAX_CONTENT_LENGTH"] = None  # the adapter below counts, and answers in the API's own shape
     app.config["BODY_TIMEOUT"] = None
     app.url_map.merge_slashes = False
+    app.url_map.converters["session"] = _SessionId
     for route in ROUTES:
+        path = route.path.replace("{sessionId}", "<session:session_id>")
         app.add_url_rule(
-            route.path.replace("{sessionId}", "<session_id>"),
+            path,
             route.name,
             _view(site, route, body_timeout_s),
             methods=[route.method],
             provide_automatic_options=False,
         )
+        if route.is_websocket:
+            app.add_websocket(path, f"{route.name}Socket", _socket_view(site, route))
     app.register_error_handler(HTTPException, _refuser(site, body_timeout_s))
     return app
 
 
-class _QuartRequest:
-    """Quart's request as the gateway wants it."""
+class _SessionId(BaseConverter):
+    """Any id, but not the one path that means something else: there, another method is 405."""
 
-    __slots__ = ("_body_timeout_s", "_request", "session_id")
+    regex = "(?!health$)[^/]+"
+    part_isolating = True
 
-    def __init__(self, quart_request: QuartRequest, session_id: str, body_timeout_s: float) -> None:
-        self._request = quart_request
-        self._body_timeout_s = body_timeout_s
+
+class _Head:
+    """The head of Quart's request, or of its WebSocket, as the gateway wants it."""
+
+    def __init__(self, head: QuartRequest | Websocket, session_id: str) -> None:
+        self._head = head
         self.session_id = session_id
 
     @property
     def method(self) -> str:
-        return self._request.method
+        return self._head.method
 
     @property
     def path(self) -> str:
-        return self._request.path
+        return self._head.path
 
     @property
     def query_string(self) -> bytes:
-        return self._request.query_string
+        return self._head.query_string
 
     def header(self, name: str) -> Sequence[str]:
-        return self._request.headers.getlist(name)
+        return self._head.headers.getlist(name)
+
+    async def body(self, _bytes_max: int) -> bytes:
+        """None: a WebSocket's handshake has no body."""
+        return b""
+
+
+class _QuartRequest(_Head):
+    def __init__(self, quart_request: QuartRequest, session_id: str, body_timeout_s: float) -> None:
+        super().__init__(quart_request, session_id)
+        self._request = quart_request
+        self._body_timeout_s = body_timeout_s
 
     async def body(self, bytes_max: int) -> bytes:
         if (self._request.content_length or 0) > bytes_max:
@@ -92,6 +114,25 @@ def _view(site: Site, route: Route, body_timeout_s: float) -> Callable[..., Awai
     return view
 
 
+def _socket_view(site: Site, route: Route) -> Callable[..., Awaitable[Response | None]]:
+    async def view(session_id: str) -> Response | None:
+        socket = websocket._get_current_object()  # type: ignore[attr-defined]
+        wrapped = _Head(socket, session_id)
+        reply, subscription = await gateway.listen(site, route, wrapped)
+        if subscription is None:
+            return _response(reply)
+        try:
+            chosen = SUBPROTOCOL if SUBPROTOCOL in gateway.subprotocols(wrapped) else None
+            await socket.accept(Headers(reply.headers), chosen)
+            code = await stream.send_events(socket, subscription)
+        finally:
+            gateway.stop_listening(site, session_id, subscription)
+        await socket.close(code)
+        return None
+
+    return view
+
+
 def _refuser(site: Site, body_timeout_s: float) -> Callable[[HTTPException], Awaitable[Response]]:
     async def refuse(error: HTTPException) -> Response:
         wrapped = _current("", body_timeout_s)
@@ -112,4 +153,6 @@ def _response(reply: Reply) -> Response:
     response = Response(reply.body, reply.status, Headers(reply.headers))
     if not reply.body:
         del response.headers["Content-Type"]
+    if not isinstance(reply.body, bytes):
+        response.timeout = None  # a stream goes on for as long as the agent does
     return response

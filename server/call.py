@@ -1,13 +1,15 @@
 """One request under way, and the site that it is made to. What adapters, gateway and operations hand each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from actors.directory import Directory
+from actors.hub import Subscription
 from actors.limits import Quota
 from actors.session import SessionActor
 from server.auth import Authenticator, Principal
+from server.docs_page import Page
 from server.health import Health
 from server.metrics import Metrics
 
@@ -35,10 +37,15 @@ class Request(Protocol):
         """The whole body. Raises PayloadTooLarge, before it is read where its length is announced."""
 
 
+Body = bytes | AsyncIterator[bytes]
+
+
 class Reply(NamedTuple):
+    """A whole answer, or the beginning of one whose body is still being made."""
+
     status: int
     headers: list[tuple[str, str]]
-    body: bytes
+    body: Body
 
 
 @dataclass(slots=True)
@@ -50,9 +57,18 @@ class Site:
     metrics: Metrics
     auth: Authenticator
     new_id: Callable[[], str]
+    openapi: bytes  # the API's description, and the same for people
+    docs: Page
     content_policy: bool = True
     allowed_origins: frozenset[str] = frozenset()
     ready: bool = True
+    listeners: dict[Subscription, Principal] = field(default_factory=dict)  # on the events WebSockets
+
+    def stop_taking_requests(self) -> None:
+        """The server is about to stop: say so to readiness probes and to those who listen."""
+        self.ready = False
+        for subscription in self.listeners:
+            subscription.end("stopping")
 
 
 @dataclass(slots=True)
@@ -71,6 +87,7 @@ class Call:
     query: Any = None  # the route's query model
     idempotency_key: str | None = None
     status: int | None = None  # when it is not the route's own
+    media_type: str | None = None  # likewise
     headers: list[tuple[str, str]] = field(default_factory=list)
 
     @property

@@ -7,6 +7,7 @@ from `server.schemas`. The rest are here:
       RouteNotFound          404
       MethodNotAllowed       405, carries what is allowed
       PayloadTooLarge        413
+      OriginRefused          403
       UnsupportedMediaType   415
       NotReady               503
 """
@@ -28,6 +29,7 @@ from actors.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
+from server import answers
 from server.auth import Forbidden, Unauthenticated
 from server.schemas import ErrorBody, Invalid
 from server.strict_json import BadJson
@@ -59,6 +61,11 @@ class PayloadTooLarge(RequestError):
 class UnsupportedMediaType(RequestError):
     def __init__(self) -> None:
         super().__init__("The body must be application/json in UTF-8: check the Content-Type header")
+
+
+class OriginRefused(RequestError):
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"Pages of {origin[:200]} may not listen here: see --allow-origin")
 
 
 class NotReady(RequestError):
@@ -98,6 +105,10 @@ def _refused(error: RateLimited) -> dict[str, Any]:
     }
 
 
+def _unanswered(error: AgentFailed) -> dict[str, Any]:
+    return {"userMessage": answers.message(error.question)} if error.question else {}
+
+
 def _challenge(error: Unauthenticated | Forbidden) -> Headers:
     return [("WWW-Authenticate", error.challenge)]
 
@@ -121,6 +132,7 @@ FAILURES: dict[type[Exception], Failure] = {
     ),
     Unauthenticated: Failure(401, "UNAUTHENTICATED", headers=_challenge),
     Forbidden: Failure(403, "FORBIDDEN", headers=_challenge),
+    OriginRefused: Failure(403, "FORBIDDEN"),
     AgentNotFound: Failure(404, "AGENT_NOT_FOUND", lambda error: {"agentId": error.agent_id}),
     SessionNotFound: Failure(404, "SESSION_NOT_FOUND", lambda error: {"sessionId": error.session_id}),
     RouteNotFound: Failure(404, "NOT_FOUND"),
@@ -139,11 +151,11 @@ FAILURES: dict[type[Exception], Failure] = {
     ),
     KeyReused: Failure(422, "IDEMPOTENCY_KEY_REUSED"),
     RateLimited: Failure(429, "RATE_LIMITED", _refused, _retry_when_admitted),
-    AgentFailed: Failure(502, "AGENT_FAILED"),
+    AgentFailed: Failure(502, "AGENT_FAILED", _unanswered),
     Overloaded: Failure(503, "OVERLOADED", headers=_retry_after),
     NotReady: Failure(503, "OVERLOADED", headers=_retry_after),
     StoreUnavailable: Failure(503, "STORE_UNAVAILABLE", headers=_retry_after),
-    AgentTimedOut: Failure(504, "AGENT_TIMEOUT"),
+    AgentTimedOut: Failure(504, "AGENT_TIMEOUT", _unanswered),
 }
 
 

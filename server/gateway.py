@@ -17,12 +17,20 @@ import trio
 from pydantic import BaseModel
 
 from actors.errors import RateLimited, SessionBroken, SessionExpired
+from actors.hub import Subscription
 from actors.limits import Limit, Quota, Scope
 from actors.session import SessionActor
-from server import answers, strict_json
+from server import answers, operations, strict_json
 from server.auth import authorize
 from server.call import Call, Reply, Request, Site
-from server.errors import INTERNAL, MethodNotAllowed, UnsupportedMediaType, error_body, failure_of
+from server.errors import (
+    INTERNAL,
+    MethodNotAllowed,
+    OriginRefused,
+    UnsupportedMediaType,
+    error_body,
+    failure_of,
+)
 from server.routes import Route, Subject
 from server.schemas import Invalid, NoBody, validate_body, validate_query
 
@@ -43,10 +51,32 @@ async def answer(site: Site, route: Route, request: Request) -> Reply:
     try:
         await _PIPELINES[route.subject](call, route)
         body = await route.operation(call)
-        reply = Reply(call.status or route.status, [("Content-Type", route.media_type)], body)
+        reply = Reply(
+            call.status or route.status, [("Content-Type", call.media_type or route.media_type)], body
+        )
     except Exception as error:
         reply = _refusal(call, error)
     return _finish(call, route.name, reply)
+
+
+async def listen(site: Site, route: Route, request: Request) -> tuple[Reply, Subscription | None]:
+    """Let a WebSocket in or not: with the subscription the reply is a 101, else an error."""
+    call = _call(site, request)
+    try:
+        await _for_session(call, route)
+        subscription = operations.listen(call)
+        site.listeners[subscription] = call.caller
+        if not site.ready:
+            subscription.end("stopping")
+        reply = Reply(101, [], b"")
+    except Exception as error:
+        subscription, reply = None, _refusal(call, error)
+    return _finish(call, route.name, reply), subscription
+
+
+def stop_listening(site: Site, session_id: str, subscription: Subscription) -> None:
+    site.listeners.pop(subscription, None)
+    site.directory.hub.unsubscribe(session_id, subscription)
 
 
 def refuse(site: Site, request: Request, error: Exception) -> Reply:
@@ -104,9 +134,26 @@ _PIPELINES: dict[Subject, Callable[[Call, Route], Awaitable[None]]] = {
 
 def _let_in(call: Call, route: Route) -> None:
     header = call.request.header
-    call.principal = call.site.auth.authenticate(header("authorization"), header("x-api-key"))
+    offered = subprotocols(call.request) if route.is_websocket else ()
+    call.principal = call.site.auth.authenticate(header("authorization"), header("x-api-key"), offered)
     if route.scope is not None:
         authorize(call.principal, route.scope, call.session_id or None)
+    if route.is_websocket:
+        _check_origin(call)
+
+
+def subprotocols(request: Request) -> list[str]:
+    """What a WebSocket client offers, in its order."""
+    offered = ",".join(request.header("sec-websocket-protocol"))
+    return [name.strip() for name in offered.split(",") if name.strip()]
+
+
+def _check_origin(call: Call) -> None:
+    """A browser names the page's origin, and lets any page connect: ours and the listed ones may."""
+    origin = _origin(call)
+    own = {f"{scheme}://{host}" for host in call.request.header("host") for scheme in ("http", "https")}
+    if origin and origin not in own | call.site.allowed_origins:
+        raise OriginRefused(origin)
 
 
 def _live_actor(call: Call, route: Route) -> SessionActor | None:
@@ -132,7 +179,7 @@ async def _read(call: Call, route: Route) -> None:
 def _body(call: Call, model: type[BaseModel]) -> BaseModel:
     if model is NoBody:
         return validate_body(NoBody, strict_json.parse(call.raw_body)) if call.raw_body else NoBody()
-    if not all(map(strict_json.is_json, call.request.header("content-type") or [""])):
+    if call.raw_body and not all(map(strict_json.is_json, call.request.header("content-type") or [""])):
         raise UnsupportedMediaType
     return validate_body(model, strict_json.parse(call.raw_body))
 

@@ -1,6 +1,7 @@
 """One line for each thing that happened, on standard error: JSON for machines, aligned text for people.
 
-Tokens and keys are never handed to a logger, so none can come out of one.
+Tokens and keys are never handed to a logger, and tracebacks are told without the values of local variables, so
+none can come out of one.
 """
 
 import logging
@@ -9,6 +10,7 @@ from typing import Literal, TextIO
 
 import orjson
 import structlog
+import structlog.tracebacks
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 Format = Literal["auto", "json", "text"]
@@ -37,7 +39,9 @@ def _json(event: EventDict, **_options: object) -> str:
 
 
 def _for_people(out: TextIO) -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+    return [
+        structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    ]
 
 
 _COMMON: list[Processor] = [
@@ -46,6 +50,6 @@ _COMMON: list[Processor] = [
     _without_nothing,
 ]
 _FOR_MACHINES: list[Processor] = [
-    structlog.processors.dict_tracebacks,
+    structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
     structlog.processors.JSONRenderer(serializer=_json),
 ]

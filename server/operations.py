@@ -8,14 +8,16 @@ from hashlib import sha256
 
 import orjson
 
+from actors.hub import Subscription
 from actors.lifecycle import Heartbeat, Renew, Retime, Send, Transition
 from actors.mailbox import Saving
 from actors.records import TurnState
-from server import answers
-from server.call import Call
+from server import answers, replies
+from server.call import Body, Call
 from server.content_policy import violations
 from server.schemas import (
     CreateSession,
+    EventsQuery,
     Invalid,
     ListSessionsQuery,
     MessagesQuery,
@@ -63,14 +65,16 @@ async def end_session(call: Call) -> bytes:
     return answers.encode({"success": True, "message": f"Session {call.session_id} deleted successfully"})
 
 
-async def send_message(call: Call) -> bytes:
+async def send_message(call: Call) -> Body:
     body: SendMessage = call.body
     _check_content(call, body)
-    directory, actor = call.directory, call.live
+    directory = call.directory
+    actor = directory.find(call.session_id)  # it may have gone while the body arrived
     wants_turn = directory.turns.wants(actor.session.agent_id)
 
     def encode(transition: Transition) -> bytes:
-        return answers.encode(answers.sent_message(transition, call.now))
+        # the message's own instant, so that a repeat with its key gets the same bytes
+        return answers.encode(answers.sent_message(transition, transition.session.last_activity))
 
     async def send(saving: Saving | None) -> Transition:
         state: TurnState = "waiting" if wants_turn else ""
@@ -80,14 +84,35 @@ async def send_message(call: Call) -> bytes:
         with directory.turns.claim(call.session_id):
             return await actor.ask(command, saving)
 
-    return await _once(call, call.session_id, send, encode)
+    async def send_once() -> bytes:
+        return await _once(call, call.session_id, send, encode)
+
+    if body.transport == "sse":
+        call.media_type = "text/event-stream"
+        return await replies.streamed(call, send_once, wants_reply=wants_turn)
+    if body.transport == "http" and wants_turn:
+        return await replies.whole(call, send_once)
+    return await send_once()
 
 
 async def get_messages(call: Call) -> bytes:
     query: MessagesQuery = call.query
     key = call.live.session.key
     page = await call.directory.store.history(key, query.before, query.after, query.limit)
+    call.directory.find(call.session_id)  # its messages may have gone while they were read
     return answers.encode(answers.history(page, query.before, query.after))
+
+
+async def not_a_websocket(_call: Call) -> bytes:
+    """What the events' path answers to plain HTTP."""
+    raise Invalid([{"path": "", "message": "must be a WebSocket handshake: events come over a WebSocket"}])
+
+
+def listen(call: Call) -> Subscription:
+    """Hear of the session's events. Whoever gets it hands it back to the hub."""
+    query: EventsQuery = call.query
+    session = call.live.session
+    return call.directory.hub.subscribe(session.id, query.last_event_id, session.event_id, call.now)
 
 
 async def renew_session(call: Call) -> bytes:

@@ -352,6 +352,13 @@ class HistoryBody(TypedDict):
 
 
 @_closed
+class OkBody(TypedDict):
+    """Yes."""
+
+    status: Literal["ok"]
+
+
+@_closed
 class HealthBody(TypedDict):
     """How the service is; `uptime` in seconds."""
 

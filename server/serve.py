@@ -33,7 +33,6 @@ from server.settings import Settings
 
 log = structlog.get_logger()
 
-# Parked tasks are many and long-lived: a full collection over them stops the world for nothing.
 _GC_THRESHOLDS = (50_000, 50, 1000)
 
 
@@ -49,6 +48,13 @@ def serve(settings: Settings) -> int:
         print(*(f"vigil: {refusal}" for refusal in refusals), sep="\n", file=sys.stderr)
         return 2
     return 0
+
+
+def tune_gc() -> None:
+    """Parked tasks are many and long-lived: a full collection over them stops the world for nothing."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _refusals(error: BaseException) -> list[str] | None:
@@ -87,9 +93,7 @@ async def _serve(settings: Settings, store: Store, agents: Mapping[str, AgentEnt
             running: Site = await nursery.start(
                 partial(site.run, _plan(settings, store, agents, clock), stop=stop)
             )
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*_GC_THRESHOLDS)
+            tune_gc()
             await _listen(settings, running, next(iter(agents)))
             stop.set()
     finally:
@@ -117,7 +121,7 @@ async def _wait_for_signal(running: Site, shutdown: trio.Event) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name)
-            running.ready = False
+            running.stop_taking_requests()
             shutdown.set()
 
 
@@ -147,6 +151,7 @@ def _plan(
         clock=clock,
         new_id=lambda: str(uuid4()),
         find_key=ring.find,
+        in_force=ring.in_force,
         secret=session_secret(settings.data_dir, os.urandom),
         agents=agents,
         rules=Rules(

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 
+import orjson
 import trio
 
 from actors import service
@@ -12,10 +13,14 @@ from actors.clock import ScaledClock
 from actors.directory import Directory, Rules
 from actors.limits import Limit, Limits
 from actors.stores.base import Store
+from server import docs_page, openapi
 from server.auth import Authenticator, Principal
 from server.call import Site
 from server.health import Health, LoopLag, StoreProbe
 from server.metrics import Metrics
+from server.routes import ROUTES
+
+KEYS_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Plan:
     find_key: Callable[[str], Principal | None]
     secret: bytes
     agents: Mapping[str, AgentEntry]
+    in_force: Callable[[Principal], bool] = lambda _: True  # whether one who was let in still would be
     rules: Rules = field(default_factory=Rules)
     session_limit: Limit = Limit(60, 60)  # noqa: RUF009  a NamedTuple does not change
     user_limit: Limit = Limit(1000, 3600)  # noqa: RUF009
@@ -44,10 +50,22 @@ async def run(
         async with trio.open_nursery() as nursery:
             directory = await nursery.start(partial(_run_directory, plan, stop))
             lag = LoopLag()
+            site = _site(plan, directory, lag, watchers)
             if plan.clock.follows_wall:
                 watchers.start_soon(lag.watch)
-            task_status.started(_site(plan, directory, lag, watchers))
+                watchers.start_soon(_watch_listeners, site, plan.in_force)
+            task_status.started(site)
         watchers.cancel_scope.cancel()
+
+
+async def _watch_listeners(site: Site, in_force: Callable[[Principal], bool]) -> None:
+    """Cut the listeners whose key was revoked: within a second, as the keys themselves are read again."""
+    while True:
+        await trio.sleep(KEYS_LOOK_S)
+        revoked = {principal for principal in set(site.listeners.values()) if not in_force(principal)}
+        for subscription, principal in tuple(site.listeners.items()) if revoked else ():
+            if principal in revoked:
+                subscription.end("revoked")
 
 
 async def _run_directory(plan: Plan, stop: trio.Event, *, task_status: trio.TaskStatus[Directory]) -> None:
@@ -69,12 +87,22 @@ async def _run_directory(plan: Plan, stop: trio.Event, *, task_status: trio.Task
 
 
 def _site(plan: Plan, directory: Directory, lag: LoopLag, nursery: trio.Nursery) -> Site:
+    description, page = _documentation()
     return Site(
         directory=directory,
         health=Health(directory, StoreProbe(directory, nursery), lag),
         metrics=Metrics(directory, lag),
         auth=Authenticator(plan.find_key, plan.secret),
         new_id=plan.new_id,
+        openapi=description,
+        docs=page,
         content_policy=plan.content_policy,
         allowed_origins=plan.allowed_origins,
     )
+
+
+@cache
+def _documentation() -> tuple[bytes, docs_page.Page]:
+    """Made once: it is the same for every site."""
+    document = openapi.document(ROUTES)
+    return orjson.dumps(document), docs_page.page(document)

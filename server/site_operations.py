@@ -19,3 +19,12 @@ async def readyz(call: Call) -> bytes:
 
 async def metrics(call: Call) -> bytes:
     return call.site.metrics.text()
+
+
+async def openapi(call: Call) -> bytes:
+    return call.site.openapi
+
+
+async def docs(call: Call) -> bytes:
+    call.headers.append(("Content-Security-Policy", call.site.docs.policy))
+    return call.site.docs.html

@@ -15,6 +15,12 @@ def iso(ms: int) -> str:
     return f"{_to_the_second(second)}.{millisecond:03d}Z"
 
 
+def epoch_ms(text: str) -> int:
+    """The inverse of `iso`."""
+    since = datetime.fromisoformat(text.removesuffix("Z")) - _EPOCH
+    return since // timedelta(milliseconds=1)
+
+
 @lru_cache(maxsize=8192)
 def _to_the_second(second: int) -> str:
     return (_EPOCH + timedelta(seconds=second)).isoformat()

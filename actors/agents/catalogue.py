@@ -102,7 +102,9 @@ def check(path: Path, environ: Mapping[str, str]) -> list[str]:
 def _read(path: Path, environ: Mapping[str, str]) -> _Catalogue:
     document = yaml_lines.read(_text(path))
     catalogue, faults = _validated(document, environ)
-    problems = sorted({*document.problems, *faults}, key=lambda problem: problem.line)
+    told = {problem.path for problem in document.problems}
+    problems = document.problems + [fault for fault in faults if fault.path not in told]
+    problems.sort(key=lambda problem: problem.line)
     if problems:
         # Not chained: a traceback would show the file's values.
         raise CatalogueError("\n".join(_shown(path, problem) for problem in problems)) from None

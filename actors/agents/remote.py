@@ -29,7 +29,7 @@ ANSWER_BYTES_MAX = 2 * 1024 * 1024  # the longest answer, each character escaped
 PAUSES_S = (0.25, 1.0)  # at most, before the second try and the third
 LINGER_S = 0.2  # for the end of a body whose content is whole, so that the connection can be used again
 CONNECTIONS_MAX = 100
-NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout)
+NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
 _BUSY = frozenset({429, 502, 503, 504})
 _KEEPS_QUIET = frozenset({401, 403})  # servers repeat the key, or part of it, in what they say with these
 _EXCERPT_BYTES_MAX = 4096
@@ -163,18 +163,18 @@ async def read_chunks(response: httpx.Response, take: Callable[[bytes], bool]) -
     their end, and httpx has five of them around each body.
     """
     failure: Exception | None = None
+    enough = False
     with trio.CancelScope() as rest:
         async for chunk in response.aiter_raw():
-            if rest.cancel_called:
+            if enough:
                 continue
             try:
                 enough = take(chunk)
             except Exception as error:
-                failure = error
+                failure, enough = error, True
                 rest.cancel()
-            else:
-                if enough:
-                    rest.deadline = min(rest.deadline, trio.current_time() + LINGER_S)
+            if enough:
+                rest.deadline = trio.current_time() + LINGER_S
     if failure is not None:
         raise failure
 

@@ -158,7 +158,7 @@ class ScriptedConfig(AgentConfig):
         return ScriptedAgent(self, outside.seed)
 
     def summary(self) -> str:
-        return f"{len(self.rules)} rules"
+        return f"{len(self.rules)} rule{'s' if len(self.rules) > 1 else ''}"
 
 
 class _Plan(NamedTuple):

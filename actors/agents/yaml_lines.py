@@ -12,7 +12,7 @@ from yaml.constructor import SafeConstructor
 
 DEPTH_MAX = 20
 
-_PLAIN = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_PLAIN = ("map", "seq")
 
 Path = tuple[str | int, ...]
 
@@ -77,10 +77,16 @@ def _line(node: Any) -> int:
     return int(node.start_mark.line) + 1
 
 
+def _tag(node: yaml.Node) -> str:
+    return str(node.tag).removeprefix("tag:yaml.org,2002:")
+
+
 def _value(node: yaml.Node, path: Path, document: Document) -> Any:
     document.lines.setdefault(path, _line(node))
-    if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN:
-        document.problems.append(Problem(_line(node), path, f"has the tag {node.tag}, which is not allowed"))
+    if isinstance(node, yaml.CollectionNode) and _tag(node) not in _PLAIN:
+        document.problems.append(
+            Problem(_line(node), path, f"has the tag {_tag(node)}, which is not allowed")
+        )
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, document)
     if isinstance(node, yaml.SequenceNode):
@@ -108,8 +114,6 @@ def _scalar(node: yaml.Node, path: Path, document: Document) -> Hashable:
     try:
         value: Hashable = SafeConstructor().construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError):
-        document.problems.append(
-            Problem(_line(node), path, f"cannot be read as {node.tag.rpartition(':')[2]}")
-        )
+        document.problems.append(Problem(_line(node), path, f"cannot be read as {_tag(node)}"))
         return None
     return value

@@ -160,6 +160,9 @@ class Store(Protocol):
         With `after` alone the oldest `limit` of them, else the newest.
         """
 
+    async def reply_to(self, session_key: int, created_at: int) -> Message | None:
+        """The agent's answer to the message at `created_at`, if there is one."""
+
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None: ...
 
     def statistics(self) -> CommitStats: ...

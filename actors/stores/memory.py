@@ -90,6 +90,10 @@ class MemoryStore:
         start = first if before is None and after is not None else end - size
         return Page(messages[start : start + size][::-1], size < end - first)
 
+    async def reply_to(self, session_key: int, created_at: int) -> Message | None:
+        messages = self._messages.get(session_key, ())
+        return next((message for message in messages if message.reply_to == created_at), None)
+
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None:
         saved = self._answers.get((scope, key))
         return SavedAnswer(saved.body_sha256, saved.answer, saved.saved_at) if saved else None

@@ -16,7 +16,7 @@ import trio
 
 from actors.clock import Anchor
 from actors.errors import Overloaded, StoreUnavailable
-from actors.records import Session
+from actors.records import Message, Session
 from actors.stores import sqlite_schema as schema
 from actors.stores.base import (
     COMMIT_BUCKETS_S,
@@ -109,6 +109,10 @@ class SqliteStore:
         rows = self._rows(f"{schema.HISTORY} {order} LIMIT ?", session_key, *bounds, limit + 1)
         messages = [schema.message_of(row) for row in rows[:limit]]
         return Page(messages[::-1] if is_forward else messages, len(rows) > limit)
+
+    async def reply_to(self, session_key: int, created_at: int) -> Message | None:
+        rows = self._rows(schema.REPLY_TO, session_key, created_at)
+        return schema.message_of(rows[0]) if rows else None
 
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None:
         rows = self._rows(schema.SAVED_ANSWER, scope, key)

@@ -12,7 +12,13 @@ import apsw
 from actors.errors import StoreError
 from actors.stores.sqlite_schema import APPLICATION_ID, PAGE_BYTES, SCHEMA_VERSION, TABLES
 
-WAL_PAGES = 8192  # written back to the main file when there are more
+_PRAGMAS = {
+    "synchronous": "FULL",
+    "secure_delete": "ON",
+    "temp_store": "MEMORY",  # nothing that people wrote in a file that nobody watches
+    "cache_size": -32768,  # in KiB
+    "wal_autocheckpoint": 8192,  # pages: the log is written back to the main file when it has more
+}
 
 
 def open_file(path: str, resources: ExitStack) -> apsw.Connection:
@@ -40,7 +46,8 @@ def open_file(path: str, resources: ExitStack) -> apsw.Connection:
 def open_reader(path: str, resources: ExitStack) -> apsw.Connection:
     """A second connection, to read only what is committed."""
     reader = _connect(path, apsw.SQLITE_OPEN_READONLY, resources)
-    reader.execute("PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY")
+    reader.pragma("cache_size", -8192)
+    reader.pragma("temp_store", "MEMORY")
     return reader
 
 
@@ -89,11 +96,11 @@ def _check(writer: apsw.Connection, path: str) -> None:
 
 
 def _set_up(writer: apsw.Connection, path: str) -> None:
-    writer.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+    writer.pragma("page_size", PAGE_BYTES)
     if writer.pragma("journal_mode", "wal") != "wal":
         raise StoreError(f"{path} is on a disk where SQLite cannot keep a write-ahead log: name another file")
-    writer.execute("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY")
-    writer.execute(f"PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    for name, value in _PRAGMAS.items():
+        writer.pragma(name, value)
     if not writer.pragma("user_version"):
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         writer.execute(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT")

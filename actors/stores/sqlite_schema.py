@@ -1,9 +1,9 @@
 """The tables of the SQLite store, and how records go into rows and come out again.
 
 It knows nothing of files, threads and batches. What people wrote (message content, metadata, saved answers)
-stands behind a pad of zeros in its row: SQLite zeroes freed overflow pages whole, but when it splits or merges
-B-tree pages it leaves copies of what it moved in their unused gaps, out of reach of secure_delete. A pad as long
-as the longest part of a row that can stay on a B-tree page keeps everything after it on overflow pages.
+stands behind a pad of zeros in its row. SQLite zeroes freed overflow pages whole; but when it splits or merges
+B-tree pages it now and then leaves a copy of what it moved in an unused gap, out of reach of secure_delete. A pad
+as long as the longest part of a row that stays on a B-tree page keeps everything after it on overflow pages.
 """
 
 # ruff: noqa: S608  statements are made of constants alone
@@ -41,7 +41,7 @@ CREATE TABLE states (key INTEGER PRIMARY KEY, last_activity INTEGER, renewed_at 
     warning_threshold_minutes INTEGER, renewal_count INTEGER, warned INTEGER, event_id INTEGER,
     last_message_at INTEGER);
 CREATE TABLE messages (n INTEGER PRIMARY KEY, session INTEGER, id TEXT, created_at INTEGER, author_id TEXT,
-    is_agent INTEGER, pad BLOB, content TEXT, metadata TEXT, attachments TEXT);
+    is_agent INTEGER, reply_to INTEGER, pad BLOB, content TEXT, metadata TEXT, attachments TEXT);
 CREATE UNIQUE INDEX messages_in_order ON messages (session, created_at);
 CREATE TABLE turns (session INTEGER, created_at INTEGER, state TEXT, PRIMARY KEY (session, created_at))
     WITHOUT ROWID;
@@ -97,7 +97,7 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
     InsertMessage: (
         Statement(
             "INSERT INTO messages (session, id, created_at, author_id, is_agent, pad, content, metadata, "
-            f"attachments) VALUES (?,?,?,?,?,{PAD},?,?,?)",
+            f"attachments, reply_to) VALUES (?,?,?,?,?,{PAD},?,?,?,?)",
             lambda writes: [(key, *message) for key, message, _ in writes],
         ),
         Statement(
@@ -223,6 +223,7 @@ _MESSAGE: dict[str, Check] = {
     "content": _is_text,
     "metadata": _is_text,
     "attachments": _is_text,
+    "reply_to": _is_time,
 }
 _MESSAGE_COLUMNS = ", ".join(_MESSAGE)
 
@@ -246,6 +247,10 @@ SAVED_ANSWER = (
 HISTORY = (
     f"SELECT {_MESSAGE_COLUMNS} FROM messages WHERE session = ?1 AND created_at > ?2 AND created_at < ?3 "
     "AND EXISTS (SELECT 1 FROM sessions WHERE key = ?1) ORDER BY created_at"
+)
+REPLY_TO = (
+    f"SELECT {_MESSAGE_COLUMNS} FROM messages WHERE session = ?1 AND created_at > ?2 AND reply_to = ?2 "
+    "ORDER BY created_at LIMIT 1"
 )
 
 
@@ -271,8 +276,8 @@ def tombstone_of(row: Row) -> Tombstone:
 
 def message_of(row: Row) -> Message:
     """Trusts the row: histories are long, and a damaged one harms nobody but its reader."""
-    message_id, created_at, author_id, is_agent, content, metadata, attachments = row
-    return Message(message_id, created_at, author_id, is_agent == 1, content, metadata, attachments)
+    message_id, created_at, author_id, is_agent, *rest = row
+    return Message(message_id, created_at, author_id, is_agent == 1, *rest)
 
 
 def pending_turn_of(row: Row) -> PendingTurn:

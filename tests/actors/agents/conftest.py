@@ -1,10 +1,11 @@
-"""Agents that are closed after their test."""
+"""Agents that are closed after their test, and what they log."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from actors.agents import catalogue
 from actors.agents.base import Agent, AgentEntry
@@ -24,3 +25,15 @@ async def make_agent(tmp_path: Path) -> AsyncIterator[MakeAgent]:
 
     yield make
     await catalogue.close(entries)
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged in a test, whatever the tests' configuration lets out."""
+    quiet = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("debug"))
+    try:
+        with structlog.testing.capture_logs() as entries:
+            yield entries
+    finally:
+        structlog.configure(**quiet)

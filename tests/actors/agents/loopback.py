@@ -73,7 +73,8 @@ def answer(status: int, body: bytes | str | object = b"", **headers: str) -> Ans
     fields = {"Content-Type": "application/json", "Content-Length": str(len(raw))} | headers
 
     async def send(stream: trio.SocketStream) -> None:
-        await stream.send_all(_head(status, fields) + raw)
+        await stream.send_all(_head(status, fields))
+        await stream.send_all(raw)
 
     return send
 

@@ -1,10 +1,9 @@
 """Turns made by hand, and catalogues written in a line, for the tests of agents."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from actors.agents import catalogue
 from actors.agents.base import Agent, AgentEntry, Turn
@@ -44,7 +43,9 @@ def message(content: str, number: int = 0, *, is_agent: bool = False, **fields: 
 class Talk:
     """A turn, what was said in it, and how much history was asked for."""
 
-    def __init__(self, newest: Message | str, earlier: Iterable[Message] = (), session: Session = SESSION):
+    def __init__(
+        self, newest: Message | str, earlier: Iterable[Message] = (), session: Session = SESSION
+    ) -> None:
         self.said: list[str] = []
         self.history_limits: list[int] = []
         self._earlier = sorted(earlier, key=lambda one: -one.created_at)
@@ -63,7 +64,7 @@ class Talk:
 def loaded(tmp_path: Path, environ: Mapping[str, str] | None = None, **fields: Any) -> AgentEntry:
     """One agent, as the catalogue makes it from these fields."""
     file = tmp_path / "agents.yaml"
-    file.write_text(yaml.safe_dump({"agents": [{"id": "helper", **fields}]}))
+    file.write_text(json.dumps({"agents": [{"id": "helper", **fields}]}, ensure_ascii=False))
     return catalogue.load(file, environ or {}, wall=lambda: WALL_MS)["helper"]
 
 

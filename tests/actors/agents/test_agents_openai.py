@@ -3,12 +3,10 @@
 import json
 import logging
 import tracemalloc
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
-import structlog
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,12 +70,6 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "PAUSES_S", (0.01, 0.02))
 
 
-@pytest.fixture
-def logged() -> Iterator[list[Any]]:
-    with structlog.testing.capture_logs() as entries:
-        yield entries
-
-
 # --- what is asked
 
 
@@ -134,8 +126,8 @@ def test_of_the_history_the_newest_that_fit_are_kept() -> None:
     sizes = {
         most: sum(len(one["content"]) for one in chat(message("n"), earlier, None, most)) for most in (9, 8)
     }
+    # With 8 only the agent's own message fits, and a conversation does not begin with that.
     assert sizes == {9: 1 + 4 + 5, 8: 1}
-    """With 8 only the agent's own message fits, and a conversation does not begin with that."""
 
 
 @examples(100)
@@ -192,7 +184,7 @@ async def test_events_may_be_cut_anywhere(nursery: trio.Nursery, talk_to: Any, c
 
 @examples(200)
 @given(st.lists(st.binary(max_size=20).map(lambda data: data.replace(b"\n", b"").strip())), st.data())
-async def test_the_data_of_a_stream_does_not_depend_on_how_it_is_cut(datas: list[bytes], data: Any) -> None:
+def test_the_data_of_a_stream_does_not_depend_on_how_it_is_cut(datas: list[bytes], data: Any) -> None:
     text = b"".join(b"data:" + one + data.draw(st.sampled_from([b"\n\n", b"\r\n\r\n"])) for one in datas)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     stream = EventStream(remote=None)  # type: ignore[arg-type]  # only a failure would need it
@@ -333,15 +325,8 @@ async def test_a_busy_server_is_asked_again_twice(nursery: trio.Nursery, talk_to
     assert len(busy.asked) == 3
 
 
-@pytest.mark.parametrize(
-    "when",
-    [
-        {"Retry_After": "1"},
-        {"Date": "Sun, 22 Nov 2026 09:00:00 GMT", "Retry_After": "Sun, 22 Nov 2026 09:00:01 GMT"},
-    ],
-)
-async def test_retry_after_is_waited_for(nursery: trio.Nursery, talk_to: Any, when: dict[str, str]) -> None:
-    server = await serve(nursery, answer(429, **when), events(*HELLO))
+async def test_retry_after_is_waited_for(nursery: trio.Nursery, talk_to: Any) -> None:
+    server = await serve(nursery, answer(429, Retry_After="1"), events(*HELLO))
     started = trio.current_time()
     assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
     assert 1.0 <= trio.current_time() - started < 3
@@ -354,10 +339,18 @@ async def test_retry_after_in_the_past_or_unreadable_is_no_harm(nursery: trio.Nu
         assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
 
 
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"Retry_After": "61"},
+        {"Retry_After": "99999999999999999999"},
+        {"Date": "Sun, 22 Nov 2026 09:00:00 GMT", "Retry_After": "Sun, 22 Nov 2026 09:01:01 GMT"},
+    ],
+)
 async def test_a_retry_that_would_come_too_late_is_not_waited_for(
-    nursery: trio.Nursery, talk_to: Any
+    nursery: trio.Nursery, talk_to: Any, when: dict[str, str]
 ) -> None:
-    server = await serve(nursery, answer(429, Retry_After="99999999999999999999"), events(*HELLO))
+    server = await serve(nursery, answer(429, **when), events(*HELLO))
     assert "answered 429" in await fails(talk_to(server))
     assert len(server.asked) == 1
 
@@ -468,6 +461,15 @@ async def test_what_the_server_said_is_in_the_log_for_whoever_has_to_find_out(
     await fails(talk_to(server))
     assert logged[0]["what"] == "answered 404"
     assert logged[0]["said"] == '{"error": "model \'tiny\' not found, pull it first"}'
+
+
+async def test_what_comes_with_a_refused_key_is_not_logged(
+    nursery: trio.Nursery, talk_to: Any, logged: list[Any]
+) -> None:
+    """Providers repeat a part of the key."""
+    await fails(talk_to(await serve(nursery, answer(401, {"error": f"not valid: {KEY[:5]}***{KEY[-4:]}"}))))
+    assert logged[0]["what"] == "answered 401"
+    assert KEY[-4:] not in str(logged)
 
 
 async def test_proxies_of_the_environment_do_not_count(

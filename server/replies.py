@@ -1,0 +1,138 @@
+"""Waiting for an agent's reply: whole (`transport: http`) or as it is made (`transport: sse`), spec section 4.
+
+Both listen to the session's own events, so a client that goes away takes nothing with it: the turn goes on and
+its answer is stored.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NamedTuple
+
+import orjson
+
+from actors.errors import AgentFailed, AgentTimedOut, Overloaded, VigilError
+from actors.events import AgentError, Broadcast, Ended, Expired
+from actors.hub import Chunk, Notice, Subscription
+from actors.records import Message
+from server import answers
+from server.call import Call
+from server.errors import error_body
+from server.wire_time import epoch_ms
+
+_FAILURES: dict[str, type[AgentFailed]] = {kind.code: kind for kind in (AgentFailed, AgentTimedOut)}
+
+
+class _Asked(NamedTuple):
+    """A message that was sent and wants its reply: the 201's body, and how the message is known."""
+
+    sent: bytes
+    id: str
+    created_at: int
+
+
+async def whole(call: Call, send: Callable[[], Awaitable[bytes]]) -> bytes:
+    """Send, wait for the reply, and give the 201's body with `agentResponse`.
+
+    Raises AgentFailed or AgentTimedOut when there will be none, and the session's end when that comes first.
+    """
+    subscription = _subscribe(call)
+    try:
+        asked = _asked(await send())
+        reply = await _reply(call, asked, subscription)
+    finally:
+        call.directory.hub.unsubscribe(call.session_id, subscription)
+    return asked.sent[:-1] + b',"agentResponse":' + answers.encode(answers.agent_response(reply)) + b"}"
+
+
+async def streamed(
+    call: Call, send: Callable[[], Awaitable[bytes]], *, wants_reply: bool
+) -> AsyncIterator[bytes]:
+    """Send, and give the frames of a `text/event-stream`: the message, pieces of the reply, the whole or an error.
+
+    What is wrong with the send itself is raised before there is a stream.
+    """
+    subscription = _subscribe(call)
+    try:
+        asked = _asked(await send())
+    except BaseException:
+        call.directory.hub.unsubscribe(call.session_id, subscription)
+        raise
+    return _frames(call, asked, subscription, wants_reply=wants_reply)
+
+
+async def _frames(
+    call: Call, asked: _Asked, subscription: Subscription, *, wants_reply: bool
+) -> AsyncIterator[bytes]:
+    try:
+        yield _frame("userMessage", asked.sent)
+        if not wants_reply:
+            return
+        reply = await _reply_at_hand(call, asked)
+        while reply is None:
+            notice = await _next(subscription)
+            if isinstance(notice.news, Chunk) and notice.news.message_id == asked.id:
+                piece = {"messageId": asked.id, "text": notice.news.text}
+                yield _frame("chunk", answers.encode(piece))
+            reply = await _reply_in(call, asked, notice)
+        yield _frame("agentResponse", answers.encode(answers.agent_response(reply)))
+    except VigilError as error:
+        yield _frame("error", answers.encode(error_body(error, call.request_id)))
+    finally:
+        call.directory.hub.unsubscribe(call.session_id, subscription)
+
+
+async def _reply(call: Call, asked: _Asked, subscription: Subscription) -> Message:
+    reply = await _reply_at_hand(call, asked)
+    while reply is None:
+        reply = await _reply_in(call, asked, await _next(subscription))
+    return reply
+
+
+async def _reply_at_hand(call: Call, asked: _Asked) -> Message | None:
+    """The reply of a turn that is over, as a repeated request finds it; None while the turn is to come."""
+    if call.directory.turns.owes(call.session_id, asked.created_at):
+        return None
+    key = call.directory.find(call.session_id).session.key
+    reply = await call.directory.store.reply_to(key, asked.created_at)
+    if reply is None:
+        await _raise_failure(call, asked, AgentFailed.code, "The agent did not answer this message")
+    return reply
+
+
+async def _next(subscription: Subscription) -> Notice:
+    async for notice in subscription:
+        return notice
+    raise Overloaded("The stream was read too slowly; the answer is in the history")
+
+
+async def _reply_in(call: Call, asked: _Asked, notice: Notice) -> Message | None:
+    """The reply, if this is it. Raises what this says of why there will be none."""
+    data: Any = getattr(notice.news, "data", None)
+    if isinstance(data, Broadcast) and data.message.reply_to == asked.created_at:
+        return data.message
+    if isinstance(data, AgentError) and data.message_id == asked.id:
+        await _raise_failure(call, asked, data.code, data.message)
+    if isinstance(data, Expired | Ended):
+        call.directory.find(call.session_id)  # raises: the session is over
+    return None
+
+
+async def _raise_failure(call: Call, asked: _Asked, code: str, message: str) -> None:
+    failure = _FAILURES[code](message)
+    key = call.directory.find(call.session_id).session.key
+    at = asked.created_at
+    failure.question = (await call.directory.store.history(key, at + 1, at - 1, 1)).messages[0]
+    raise failure
+
+
+def _subscribe(call: Call) -> Subscription:
+    session = call.live.session
+    return call.directory.hub.subscribe(session.id, None, session.event_id, call.now)
+
+
+def _asked(sent: bytes) -> _Asked:
+    body = orjson.loads(sent)
+    return _Asked(sent, body["id"], epoch_ms(body["createdAt"]))
+
+
+def _frame(event: str, data: bytes) -> bytes:
+    return b"event: " + event.encode() + b"\ndata: " + data + b"\n\n"

@@ -1,0 +1,33 @@
+"""What a log line may say."""
+
+import io
+from typing import Literal
+
+import pytest
+import structlog
+
+from server import logs
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_traceback_tells_where_and_what_but_no_values_of_variables(
+    log_format: Literal["json", "text"],
+) -> None:
+    """Among them would be credentials and what people wrote."""
+    before = structlog.get_config()
+    out = io.StringIO()
+    try:
+        logs.configure(log_format, "info", out)
+        _crash("0123" * 4)
+    finally:
+        structlog.configure(**before)
+    assert "ZeroDivisionError" in out.getvalue()
+    assert "_crash" in out.getvalue()
+    assert "0123012301230123" not in out.getvalue()
+
+
+def _crash(credential: str) -> None:
+    try:
+        assert len(credential) / 0
+    except ZeroDivisionError as error:
+        structlog.get_logger().error("a request crashed", exc_info=error)
