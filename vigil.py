@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from actors.agents import catalogue
 from actors.errors import VigilError
 from server.command_line import (
     Command,
+    add_agents_arguments,
     add_keys_arguments,
     add_serve_arguments,
     command_parser,
@@ -32,9 +34,15 @@ def _keys(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _agents(arguments: argparse.Namespace) -> int:
+    print(*catalogue.check(arguments.file, os.environ), sep="\n")
+    return 0
+
+
 COMMANDS = (
     Command("serve", "run the server", add_serve_arguments, _serve),
     Command("keys", "make, list and revoke API keys", add_keys_arguments, _keys),
+    Command("agents", "check an agent catalogue", add_agents_arguments, _agents),
 )
 
 

@@ -34,7 +34,7 @@ from actors.stores.base import (
 from actors.supervision import RestartBudget, supervise
 from actors.tally import Tally
 from actors.tombstones import Tombstones
-from actors.turns import Turns
+from actors.turns import TURN_ENDS, Turns
 
 Status = Literal["active", "expired", "all"]
 
@@ -195,6 +195,8 @@ class Directory:
         self.tally.note_depth(len(transitions))
         for transition in transitions:
             self._publish(transition.events)
+            if transition.turn and transition.turn[1] in TURN_ENDS:
+                self.turns.settle(before.id, transition.turn[0])
         after = actor.state
         if isinstance(after, Session):
             self._warned += after.warned - before.warned

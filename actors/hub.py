@@ -89,9 +89,7 @@ class Subscription:
         if self.ended is not None:
             return
         if len(self._unread) >= UNREAD_MAX or self._unread_bytes + notice.bytes > UNREAD_BYTES_MAX:
-            self._unread.clear()
-            self.end("slow")
-            self.cut.set()
+            self.cut_off("slow")
             return
         self._unread.append(notice)
         self._unread_bytes += notice.bytes
@@ -102,6 +100,13 @@ class Subscription:
         if self.ended is None:
             self.ended = why
             self._wake()
+
+    def cut_off(self, why: Ending) -> None:
+        """End the iteration at once: what is unread is dropped, and a listener stuck in sending hears of it."""
+        self._unread.clear()
+        self._unread_bytes = 0
+        self.end(why)
+        self.cut.set()
 
     def _wake(self) -> None:
         reader, self._reader = self._reader, None

@@ -96,9 +96,13 @@ class Mailbox:
     def close(self, end: Exception) -> None:
         """Refuse everything that waits, and everything that comes later, with `end`."""
         self._end = end
+        self.refuse(end)
+
+    def refuse(self, error: Exception) -> None:
+        """Answer everything that waits with `error`."""
         asks, self._asks = self._asks, []
         for ask in asks:
-            ask.fail(end)
+            ask.fail(error)
 
     def _abort_take(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._taker = None

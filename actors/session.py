@@ -78,7 +78,7 @@ class SessionActor:
         return await self.mailbox.ask(command, saving, always=always)
 
     async def run(self) -> None:
-        """Live until the session is over. Whatever it raises is a bug; `state` is then what was committed."""
+        """Live until the session is over. Whatever it raises is a bug; `state` is then as before it."""
         while isinstance(self.state, Session):
             with trio.CancelScope(deadline=self._wake_at(self.state)) as self._scope:
                 await self._serve_until_over()
@@ -103,6 +103,7 @@ class SessionActor:
             await self._serve([Ask(Tick(), None, None)])
 
     async def _serve(self, asks: list[Ask]) -> None:
+        before = self.state
         try:
             await self._carry_out(asks)
         except (StoreUnavailable, Overloaded) as error:
@@ -110,8 +111,11 @@ class SessionActor:
             for ask in asks:
                 ask.fail(error)
         except Exception as bug:
+            self.state = before  # what its supervisor and the directory know; the store is read anew
+            broken = SessionBroken(before.id, f"{type(bug).__name__} in its actor")
             for ask in asks:
-                ask.fail(SessionBroken(self.state.id, f"{type(bug).__name__} in its actor"))
+                ask.fail(broken)
+            self.mailbox.refuse(broken)  # a turn's answer among them would be given twice: turns begin anew
             raise
 
     async def _carry_out(self, asks: list[Ask]) -> None:

@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from actors.clock import ScaledClock
-from actors.errors import StoreUnavailable
+from actors.errors import Overloaded, StoreUnavailable
 from actors.records import Session
 from actors.session import RETRY_S, SessionActor
 from actors.stores.base import PendingTurn, Store
@@ -52,7 +52,19 @@ class Ward(Protocol):
 
 
 async def supervise(actor: SessionActor, ward: Ward) -> None:
-    """Run an actor until its session is over, whatever happens to it on the way."""
+    """Run an actor until its session is over, whatever happens to it on the way.
+
+    Cancelled, it refuses those who wait and those who come later with Overloaded: nobody waits for an answer that
+    nobody will give.
+    """
+    try:
+        await _keep_running(actor, ward)
+    except trio.Cancelled:
+        actor.mailbox.close(Overloaded("The server is stopping"))
+        raise
+
+
+async def _keep_running(actor: SessionActor, ward: Ward) -> None:
     while True:
         try:
             await actor.run()

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import structlog
 import trio
 
-from actors.agents.base import AgentEntry, Reply, Turn
+from actors.agents.base import ANSWER_CHARACTERS_MAX, AgentEntry, Reply, Turn
 from actors.clock import ScaledClock
 from actors.errors import AgentFailed, AgentTimedOut, Overloaded, StoreUnavailable, VigilError
 from actors.hub import Chunk, Hub
@@ -26,7 +26,7 @@ from actors.stores.base import Store
 log = structlog.get_logger()
 
 WAITING_MAX = 16  # turns of one session
-ANSWER_CHARACTERS_MAX = 100_000
+TURN_ENDS: frozenset[TurnState] = frozenset({"answered", "failed"})
 _AFTER_RESTART: dict[TurnState, TurnState] = {"waiting": "started", "started": "retried", "retried": "failed"}
 
 
@@ -37,12 +37,36 @@ class _Owed(NamedTuple):
     begins_as: TurnState
 
 
+class _Speech:
+    """What an agent says in a turn. All that it says before anybody else runs is handed out as one chunk: a burst
+    of small pieces, as they come out of one read of a socket, is no reason to cut those who listen."""
+
+    __slots__ = ("_hand_out", "_pieces", "_soon")
+
+    def __init__(self, hand_out: Callable[[str], None]) -> None:
+        self._hand_out = hand_out
+        self._pieces: list[str] = []
+        self._soon = trio.lowlevel.current_trio_token().run_sync_soon
+
+    def say(self, piece: str) -> None:
+        if piece and not self._pieces:
+            self._soon(self.flush)
+        if piece:
+            self._pieces.append(piece)
+
+    def flush(self) -> None:
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            self._hand_out("".join(pieces))
+
+
 class _Queue:
-    __slots__ = ("claimed", "owed", "scope")
+    __slots__ = ("claimed", "owed", "scope", "working")
 
     def __init__(self) -> None:
         self.owed: deque[_Owed] = deque()
         self.claimed = 0  # sends that are not committed yet
+        self.working = False
         self.scope = trio.CancelScope()  # of the task that works it off, a new one each time it starts
 
 
@@ -96,9 +120,16 @@ class Turns:
         """Queue the turn of a committed message; `state` is the committed one."""
         queue = self._queues.setdefault(actor.state.id, _Queue())
         queue.owed.append(_Owed(message, _AFTER_RESTART[state]))
-        if len(queue.owed) == 1:
+        if not queue.working:
+            queue.working = True
             queue.scope = trio.CancelScope()
             self._nursery.start_soon(self._work, actor, queue, queue.scope)
+
+    def settle(self, session_id: str, created_at: int) -> None:
+        """The end of the turn of the message at `created_at` is committed and published: it is owed no more."""
+        queue = self._queues.get(session_id)
+        if queue is not None and queue.owed and queue.owed[0].message.created_at == created_at:
+            queue.owed.popleft()
 
     def cancel(self, session_id: str) -> None:
         """The session is over: stop its running turn, forget the waiting ones."""
@@ -110,11 +141,12 @@ class Turns:
         with scope:
             while queue.owed:
                 await self._take_turn(actor, queue.owed[0])
-                queue.owed.popleft()
+            queue.working = False
             self._drop_if_idle(actor.state.id, queue)
 
     def _drop_if_idle(self, session_id: str, queue: _Queue) -> None:
-        if not queue.owed and not queue.claimed and self._queues.get(session_id) is queue:
+        is_idle = not queue.owed and not queue.claimed and not queue.working
+        if is_idle and self._queues.get(session_id) is queue:
             del self._queues[session_id]
 
     async def _take_turn(self, actor: SessionActor, owed: _Owed) -> None:
@@ -137,8 +169,9 @@ class Turns:
         entry = self._agents.get(session.agent_id)
         if entry is None or entry.agent is None:
             raise AgentFailed("The agent is no longer in the catalogue")
-        look_back = partial(self._history, session.key, message.created_at)
-        turn = Turn(session, message, look_back, partial(self._say, session.id, message.id))
+        look_back = partial(self._history, session.key, message)
+        speech = _Speech(partial(self._say, session.id, message.id))
+        turn = Turn(session, message, look_back, speech.say)
         try:
             with trio.fail_after(entry.turn_timeout_s):
                 return _checked(await entry.agent.reply(turn))
@@ -149,13 +182,17 @@ class Turns:
         except Exception:
             log.exception("an agent crashed", agent_id=entry.id, session_id=session.id)
             raise AgentFailed("The agent crashed") from None
+        finally:
+            speech.flush()
 
-    async def _history(self, key: int, before: int, limit: int) -> Sequence[Message]:
-        return (await self._store.history(key, before, None, limit)).messages
+    async def _history(self, key: int, question: Message, limit: int) -> Sequence[Message]:
+        """What was said so far: answers that came after the question too, but not the questions that wait."""
+        newest = (await self._store.history(key, None, None, limit + WAITING_MAX)).messages
+        said = [one for one in newest if one.is_agent or one.created_at < question.created_at]
+        return said[:limit]
 
     def _say(self, session_id: str, message_id: str, piece: str) -> None:
-        if piece:
-            self._hub.say(Chunk(session_id, self._clock.now(), message_id, piece))
+        self._hub.say(Chunk(session_id, self._clock.now(), message_id, piece))
 
 
 def _checked(reply: Reply) -> Reply:
@@ -169,6 +206,7 @@ def _checked(reply: Reply) -> Reply:
 async def _commit(actor: SessionActor, command: Command) -> None:
     """Have the actor commit it, however long the store takes to come back; the session's end ends the wait."""
     while True:
+        await trio.lowlevel.checkpoint_if_cancelled()  # once asked, it waits whoever cancels it
         try:
             await actor.ask(command, always=True)
         except (StoreUnavailable, Overloaded):

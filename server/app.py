@@ -6,10 +6,14 @@ It turns Quart's requests into `Request` and `Reply` into Quart's responses. It 
 from collections.abc import Awaitable, Callable, Sequence
 
 import trio
-from quart import Response, request, websocket
+from hypercorn.typing import ASGISendCallable
+from quart import Response, has_request_context, request, websocket
+from quart.typing import ResponseTypes
 from quart.wrappers import Request as QuartRequest
 from quart.wrappers import Websocket
+from quart.wrappers.response import IterableBody
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
@@ -28,6 +32,7 @@ BODY_TIMEOUT_S = 30.0
 def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio:
     """The ASGI application of one site."""
     app = QuartTrio("vigil", static_folder=None)
+    app.asgi_http_class = _Connection
     app.config["MAX_CONTENT_LENGTH"] = None  # the adapter below counts, and answers in the API's own shape
     app.config["BODY_TIMEOUT"] = None
     app.url_map.merge_slashes = False
@@ -45,6 +50,19 @@ def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio
             app.add_websocket(path, f"{route.name}Socket", _socket_view(site, route))
     app.register_error_handler(HTTPException, _refuser(site, body_timeout_s))
     return app
+
+
+class _Connection(TrioASGIHTTPConnection):
+    """Closes a stream also when its client had gone before the first byte of it."""
+
+    async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
+        try:
+            await super()._send_response(send, response)
+        finally:
+            body = getattr(response, "response", None)
+            if isinstance(body, IterableBody):
+                async with body:
+                    pass
 
 
 class _SessionId(BaseConverter):
@@ -107,6 +125,11 @@ def _current(session_id: str, body_timeout_s: float) -> _QuartRequest:
     return _QuartRequest(request._get_current_object(), session_id, body_timeout_s)  # type: ignore[attr-defined]
 
 
+def _socket() -> Websocket:
+    socket: Websocket = websocket._get_current_object()  # type: ignore[attr-defined]
+    return socket
+
+
 def _view(site: Site, route: Route, body_timeout_s: float) -> Callable[..., Awaitable[Response]]:
     async def view(session_id: str = "") -> Response:
         return _response(await gateway.answer(site, route, _current(session_id, body_timeout_s)))
@@ -116,13 +139,14 @@ def _view(site: Site, route: Route, body_timeout_s: float) -> Callable[..., Awai
 
 def _socket_view(site: Site, route: Route) -> Callable[..., Awaitable[Response | None]]:
     async def view(session_id: str) -> Response | None:
-        socket = websocket._get_current_object()  # type: ignore[attr-defined]
+        socket = _socket()
         wrapped = _Head(socket, session_id)
         reply, subscription = await gateway.listen(site, route, wrapped)
         if subscription is None:
             return _response(reply)
         try:
-            chosen = SUBPROTOCOL if SUBPROTOCOL in gateway.subprotocols(wrapped) else None
+            # of several headers Hypercorn sees the last, and takes no answer to the others
+            chosen = SUBPROTOCOL if SUBPROTOCOL in socket.requested_subprotocols else None
             await socket.accept(Headers(reply.headers), chosen)
             code = await stream.send_events(socket, subscription)
         finally:
@@ -135,6 +159,9 @@ def _socket_view(site: Site, route: Route) -> Callable[..., Awaitable[Response |
 
 def _refuser(site: Site, body_timeout_s: float) -> Callable[[HTTPException], Awaitable[Response]]:
     async def refuse(error: HTTPException) -> Response:
+        if not has_request_context():
+            handshake = _Head(_socket(), "")  # for a WebSocket where there is none, whatever else is there
+            return _response(gateway.refuse(site, handshake, RouteNotFound(handshake.path)))
         wrapped = _current("", body_timeout_s)
         return _response(gateway.refuse(site, wrapped, _translated(error, wrapped)))
 

@@ -1,6 +1,6 @@
 """One request under way, and the site that it is made to. What adapters, gateway and operations hand each other."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -37,7 +37,17 @@ class Request(Protocol):
         """The whole body. Raises PayloadTooLarge, before it is read where its length is announced."""
 
 
-Body = bytes | AsyncIterator[bytes]
+class Stream(Protocol):
+    """A body that is still being made. Whoever is given one closes it, read or not."""
+
+    def __aiter__(self) -> "Stream": ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
+Body = bytes | Stream
 
 
 class Reply(NamedTuple):

@@ -89,6 +89,16 @@ def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
             )
 
 
+def add_agents_arguments(parser: argparse.ArgumentParser) -> None:
+    """`check FILE`."""
+    choice = parser.add_subparsers(metavar="ACTION", required=True)
+    meaning = "say what an agent catalogue holds, or what is wrong with it"
+    child = choice.add_parser("check", help=meaning, description=_sentence(meaning))
+    child.add_argument(
+        "file", metavar="FILE", type=Path, help="the catalogue, as given to vigil serve --agents"
+    )
+
+
 def run_keys(
     arguments: argparse.Namespace, data_dir: Path, *, created: date, random_bytes: Callable[[int], bytes]
 ) -> str:

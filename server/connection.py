@@ -9,6 +9,7 @@ have sent what it owes: a request (idle_s), the rest of a head (head_s) or of a 
 while the app works. A WebSocket owes nothing. Every send has a deadline of its own.
 """
 
+from contextlib import suppress
 from math import inf
 from typing import Any, TypeAlias
 
@@ -38,8 +39,8 @@ _log = structlog.get_logger()
 
 _RECV_BYTES = 64 * 1024
 _LINGER_BYTES = 1024 * 1024  # read and thrown away after an early answer
-_AFTERMATH_S = 5.0  # what a handler may still do when its client has gone
-_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+_GONE = (OSError, trio.TooSlowError, *_BROKEN)
 
 
 class Server:
@@ -130,7 +131,7 @@ class Connection:
         with self._life:
             async with Tasks(self._owe) as tasks:
                 self._protocol = protocol(*self._arguments(tasks))
-                with self._reading:
+                with self._reading, suppress(*_BROKEN):
                     await self._protocol.initiate()
                     await self._read(received)
                 await self._close()
@@ -146,8 +147,12 @@ class Connection:
     async def _handshake(self) -> type[Http1 | Http2]:
         if not isinstance(self._stream, trio.SSLStream):
             return Http1
-        with trio.fail_after(self._limits.handshake_s):
+        self._reading.deadline = trio.current_time() + self._limits.handshake_s
+        with self._reading:
             await self._stream.do_handshake()
+        if self._reading.cancelled_caught:
+            raise trio.TooSlowError
+        self._reading = trio.CancelScope(deadline=trio.current_time() + self._limits.idle_s)
         return Http2 if self._stream.selected_alpn_protocol() == "h2" else Http1
 
     def _arguments(self, tasks: TaskGroup) -> tuple[Any, ...]:
@@ -210,14 +215,14 @@ class Connection:
                     for piece in pieces(data):
                         scope.deadline = next_deadline()
                         await self._stream.send_all(piece)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+            except _BROKEN:
                 self.finish()
         if scope.cancelled_caught:
             self.cut()
             self.finish()
 
     async def _close(self) -> None:
-        self._life.deadline = trio.current_time() + _AFTERMATH_S
+        self._life.deadline = trio.current_time() + self._limits.aftermath_s
         await self._protocol.handle(Closed())
         if self._lingers:
             await self._linger()

@@ -28,6 +28,7 @@ from server.auth import Forbidden, Unauthenticated
 from server.errors import (
     MethodNotAllowed,
     NotReady,
+    OriginRefused,
     PayloadTooLarge,
     RouteNotFound,
     UnsupportedMediaType,
@@ -116,6 +117,7 @@ ERRORS: tuple[Exception, ...] = (
     BadJson("The body is empty: send a JSON object"),
     Unauthenticated("Credentials are needed: send 'Authorization: Bearer KEY'", _CHALLENGE),
     Forbidden("This needs the scope sessions:read", "sessions:read"),
+    OriginRefused("https://elsewhere.example"),
     AgentNotFound("agent-124"),
     SessionNotFound(SESSION_ID),
     RouteNotFound("/api/messaging/sessions/"),

@@ -55,7 +55,7 @@ async def listen(
     the rest is cut. The app sends its WebSockets 1001 itself. Raises ListenError before the app has started.
     """
     context = tls_context(endpoint)
-    listeners = await _bind(endpoint, limits)
+    listeners = await _bind(endpoint)
     urls = [_url(listener, secure=context is not None) for listener in listeners]
     server = Server(app, limits)
     lifespan = Lifespan(server.app, server.config, server.state)
@@ -108,22 +108,17 @@ def _check_readable(path: Path) -> None:
         raise ListenError(f"cannot read {path}: {error.strerror}") from error
 
 
-async def _bind(endpoint: Endpoint, limits: Limits) -> list[trio.SocketListener]:
+async def _bind(endpoint: Endpoint) -> list[trio.SocketListener]:
     host, port = endpoint.host, endpoint.port
     if port not in range(65536):  # the resolver would cut it down to 16 bits
         raise ListenError(f"port {port} is not between 0 and 65535")
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        return await trio.open_tcp_listeners(port, host=host)
     except socket.gaierror as error:
         raise ListenError(f"no address is known for the host {host!r}") from error
     except (OSError, UnicodeError) as error:
         why = _BIND_WHY.get(getattr(error, "errno", 0), f"cannot listen on {host} port {port}: {error}")
         raise ListenError(why.format(host=host, port=port)) from error
-    for listener in listeners if hasattr(socket, "TCP_USER_TIMEOUT") else []:
-        # Accepted sockets inherit it: the kernel drops clients that acknowledge nothing, even after a close.
-        patience_ms = int(limits.send_s * 1000)
-        listener.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience_ms)
-    return listeners
 
 
 def _url(listener: trio.SocketListener, *, secure: bool) -> str:

@@ -25,7 +25,7 @@ from actors.errors import (
 )
 from server import examples
 from server.auth import Forbidden, Unauthenticated
-from server.errors import PayloadTooLarge, UnsupportedMediaType, failure_of
+from server.errors import OriginRefused, PayloadTooLarge, UnsupportedMediaType, failure_of
 from server.routes import Route, Subject
 from server.schemas import ErrorBody, Invalid, NoBody
 from server.strict_json import BadJson
@@ -115,11 +115,10 @@ _HEADERS: Mapping[str, Json] = {
         '"session";r=59;t=60, "user";r=999;t=3600, "agent";r=4999;t=3600',
         required=False,
     ),
-    "Content-Security-Policy": _header(
-        "What the page may load: nothing.", "default-src 'none'", required=False
-    ),
     "Retry-After": _header("After so many seconds it is worth trying again.", 13),
-    "WWW-Authenticate": _header("The challenge of RFC 6750.", 'Bearer realm="vigil", error="invalid_token"'),
+    "WWW-Authenticate": _header(
+        "The challenge of RFC 6750.", 'Bearer realm="vigil", error="invalid_token"', required=False
+    ),
     "Allow": _header("The methods that this path takes.", "DELETE, GET, HEAD"),
 }
 _ALWAYS = ("X-Request-Id", "Cache-Control", "Vigil-Time-Scale")
@@ -157,6 +156,7 @@ _GIVEN_BY: Mapping[type[Exception], Callable[[Route], bool]] = {
     BadJson: _takes_body,
     Unauthenticated: _is_checked,
     Forbidden: lambda route: route.scope is not None,
+    OriginRefused: lambda route: route.is_websocket,
     AgentNotFound: lambda route: route.subject == "new session",
     SessionNotFound: lambda route: route.subject == "session",
     SessionExpired: lambda route: route.subject == "session" and not route.ends_what_is_left,
@@ -258,7 +258,7 @@ def _parameters(route: Route) -> Iterable[Json]:
 
 
 def _query_parameters(model: type[BaseModel]) -> Iterable[Json]:
-    schema = model.model_json_schema(schema_generator=_Untitled)
+    schema = model.model_json_schema(schema_generator=_Described)
     for name, value in schema.get("properties", {}).items():
         rest = {key: entry for key, entry in value.items() if key != "description"}
         required = name in schema.get("required", ())
@@ -272,7 +272,7 @@ def _query_parameters(model: type[BaseModel]) -> Iterable[Json]:
 
 
 def _request_body(model: type[BaseModel], schema: Json) -> Json:
-    example = model.model_json_schema().get("examples", [{}])[0]
+    example = model.model_json_schema(schema_generator=_Described).get("examples", [{}])[0]
     content = {_JSON: {"schema": schema, "example": example}}
     return {"required": model is not NoBody, "content": content}
 
@@ -359,8 +359,11 @@ def _header_refs(own: Sequence[str] = (), *, counted: bool) -> Json:
 # --- schemas
 
 
-class _Untitled(GenerateJsonSchema):
-    """Without pydantic's titles, which only say the names again."""
+class _Described(GenerateJsonSchema):
+    """In the order that the models have, and without pydantic's titles, which only say the names again."""
+
+    def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ARG002  the parent's signature
+        return value
 
     def field_title_should_be_set(self, _schema: Any) -> bool:
         return False
@@ -377,7 +380,7 @@ def _schemas(routes: Sequence[Route]) -> tuple[Mapping[Any, Json], Json]:
     models = {model: None for route in routes for model in (route.body, route.answer) if model is not None}
     mode: JsonSchemaMode = "validation"
     adapters = [(model, mode, TypeAdapter(model)) for model in (*models, ErrorBody)]
-    schemas, rest = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMA_REF, schema_generator=_Untitled)
+    schemas, rest = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMA_REF, schema_generator=_Described)
     return {model: schema for (model, _), schema in schemas.items()}, rest["$defs"]
 
 

@@ -45,7 +45,7 @@ _HEADERS_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a client may take, in seconds, and how much it may send, in bytes."""
+    """How long a client, or a handler without one, may take, in seconds, and what a client may send, in bytes."""
 
     handshake_s: float = 10.0  # TLS
     idle_s: float = 75.0  # between requests, and before the first
@@ -55,6 +55,7 @@ class Limits:
         30.0  # to take an answer: one send, or all that is left when the client has closed its side
     )
     linger_s: float = 2.0  # to close its side after an answer that came before the end of its request
+    aftermath_s: float = 5.0  # what a handler may still do when its client has gone
     grace_s: float = 10.0  # requests under way at shutdown
     ping_s: float = 30.0  # between pings on a WebSocket
     head_bytes: int = 16 * 1024

@@ -4,14 +4,14 @@ Both listen to the session's own events, so a client that goes away takes nothin
 its answer is stored.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 import orjson
 
 from actors.errors import AgentFailed, AgentTimedOut, Overloaded, VigilError
 from actors.events import AgentError, Broadcast, Ended, Expired
-from actors.hub import Chunk, Notice, Subscription
+from actors.hub import Chunk, Notice, Resync, Subscription
 from actors.records import Message
 from server import answers
 from server.call import Call
@@ -29,6 +29,25 @@ class _Asked(NamedTuple):
     created_at: int
 
 
+class Stream:
+    """The frames of a `text/event-stream`, made as the reply comes. Whoever is given one closes it, read or not."""
+
+    def __init__(self, call: Call, subscription: Subscription, frames: AsyncGenerator[bytes, None]) -> None:
+        self._call = call
+        self._subscription = subscription
+        self._frames = frames
+
+    def __aiter__(self) -> "Stream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._frames)
+
+    async def aclose(self) -> None:
+        _unsubscribe(self._call, self._subscription)
+        await self._frames.aclose()
+
+
 async def whole(call: Call, send: Callable[[], Awaitable[bytes]]) -> bytes:
     """Send, wait for the reply, and give the 201's body with `agentResponse`.
 
@@ -39,13 +58,11 @@ async def whole(call: Call, send: Callable[[], Awaitable[bytes]]) -> bytes:
         asked = _asked(await send())
         reply = await _reply(call, asked, subscription)
     finally:
-        call.directory.hub.unsubscribe(call.session_id, subscription)
+        _unsubscribe(call, subscription)
     return asked.sent[:-1] + b',"agentResponse":' + answers.encode(answers.agent_response(reply)) + b"}"
 
 
-async def streamed(
-    call: Call, send: Callable[[], Awaitable[bytes]], *, wants_reply: bool
-) -> AsyncIterator[bytes]:
+async def streamed(call: Call, send: Callable[[], Awaitable[bytes]], *, wants_reply: bool) -> Stream:
     """Send, and give the frames of a `text/event-stream`: the message, pieces of the reply, the whole or an error.
 
     What is wrong with the send itself is raised before there is a stream.
@@ -54,21 +71,21 @@ async def streamed(
     try:
         asked = _asked(await send())
     except BaseException:
-        call.directory.hub.unsubscribe(call.session_id, subscription)
+        _unsubscribe(call, subscription)
         raise
-    return _frames(call, asked, subscription, wants_reply=wants_reply)
+    return Stream(call, subscription, _frames(call, asked, subscription, wants_reply=wants_reply))
 
 
 async def _frames(
     call: Call, asked: _Asked, subscription: Subscription, *, wants_reply: bool
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     try:
         yield _frame("userMessage", asked.sent)
         if not wants_reply:
             return
         reply = await _reply_at_hand(call, asked)
         while reply is None:
-            notice = await _next(subscription)
+            notice = await _next(call, subscription)
             if isinstance(notice.news, Chunk) and notice.news.message_id == asked.id:
                 piece = {"messageId": asked.id, "text": notice.news.text}
                 yield _frame("chunk", answers.encode(piece))
@@ -76,14 +93,12 @@ async def _frames(
         yield _frame("agentResponse", answers.encode(answers.agent_response(reply)))
     except VigilError as error:
         yield _frame("error", answers.encode(error_body(error, call.request_id)))
-    finally:
-        call.directory.hub.unsubscribe(call.session_id, subscription)
 
 
 async def _reply(call: Call, asked: _Asked, subscription: Subscription) -> Message:
     reply = await _reply_at_hand(call, asked)
     while reply is None:
-        reply = await _reply_in(call, asked, await _next(subscription))
+        reply = await _reply_in(call, asked, await _next(call, subscription))
     return reply
 
 
@@ -98,14 +113,17 @@ async def _reply_at_hand(call: Call, asked: _Asked) -> Message | None:
     return reply
 
 
-async def _next(subscription: Subscription) -> Notice:
+async def _next(call: Call, subscription: Subscription) -> Notice:
     async for notice in subscription:
         return notice
-    raise Overloaded("The stream was read too slowly; the answer is in the history")
+    call.directory.find(call.session_id)  # raises when the session is over or broken
+    raise Overloaded("The stream was read too slowly: read the answer in the history")
 
 
 async def _reply_in(call: Call, asked: _Asked, notice: Notice) -> Message | None:
     """The reply, if this is it. Raises what this says of why there will be none."""
+    if isinstance(notice.news, Resync):
+        return await _reply_at_hand(call, asked)
     data: Any = getattr(notice.news, "data", None)
     if isinstance(data, Broadcast) and data.message.reply_to == asked.created_at:
         return data.message
@@ -120,13 +138,19 @@ async def _raise_failure(call: Call, asked: _Asked, code: str, message: str) -> 
     failure = _FAILURES[code](message)
     key = call.directory.find(call.session_id).session.key
     at = asked.created_at
-    failure.question = (await call.directory.store.history(key, at + 1, at - 1, 1)).messages[0]
+    kept = (await call.directory.store.history(key, at + 1, at - 1, 1)).messages
+    call.directory.find(call.session_id)  # raises when the session has gone meanwhile
+    failure.question = kept[0] if kept else None
     raise failure
 
 
 def _subscribe(call: Call) -> Subscription:
     session = call.live.session
     return call.directory.hub.subscribe(session.id, None, session.event_id, call.now)
+
+
+def _unsubscribe(call: Call, subscription: Subscription) -> None:
+    call.directory.hub.unsubscribe(call.session_id, subscription)
 
 
 def _asked(sent: bytes) -> _Asked:

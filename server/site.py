@@ -65,7 +65,7 @@ async def _watch_listeners(site: Site, in_force: Callable[[Principal], bool]) ->
         revoked = {principal for principal in set(site.listeners.values()) if not in_force(principal)}
         for subscription, principal in tuple(site.listeners.items()) if revoked else ():
             if principal in revoked:
-                subscription.end("revoked")
+                subscription.cut_off("revoked")
 
 
 async def _run_directory(plan: Plan, stop: trio.Event, *, task_status: trio.TaskStatus[Directory]) -> None:

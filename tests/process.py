@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -23,17 +23,21 @@ _LISTENING = re.compile(r"Vigil is listening on (\S+)")
 
 
 class ServerProcess:
-    """`vigil serve` on a free port. Its standard error is kept in `DATA_DIR.log`."""
+    """`vigil serve` on a free port. Its standard error is kept in `DATA_DIR.log`.
 
-    def __init__(self, data_dir: Path, *flags: str, environ: dict[str, str] | None = None) -> None:
+    `environ` adds variables, or takes them away where it has None.
+    """
+
+    def __init__(self, data_dir: Path, *flags: str, environ: Mapping[str, str | None] | None = None) -> None:
         self.log = data_dir.with_suffix(".log")
         command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={data_dir}", *flags]
+        variables = {**os.environ, "VIGIL_API_KEY": KEY, **(environ or {})}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "VIGIL_API_KEY": KEY, **(environ or {})},
+                env={name: value for name, value in variables.items() if value is not None},
                 text=True,
             )
         self.url = self._wait_for_url()
@@ -63,9 +67,11 @@ class ServerProcess:
 
 
 @contextmanager
-def running_server(data_dir: Path, *flags: str) -> Iterator[ServerProcess]:
+def running_server(
+    data_dir: Path, *flags: str, environ: Mapping[str, str | None] | None = None
+) -> Iterator[ServerProcess]:
     """A server that is killed at the end, if it still runs."""
-    server = ServerProcess(data_dir, *flags)
+    server = ServerProcess(data_dir, *flags, environ=environ)
     try:
         yield server
     finally:

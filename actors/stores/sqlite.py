@@ -28,7 +28,7 @@ from actors.stores.base import (
     Snapshot,
     Write,
 )
-from actors.stores.sqlite_file import open_file, open_reader
+from actors.stores.sqlite_file import open_reader, open_writer, opening
 from actors.stores.sqlite_schema import ForgetWindows, Row, Unreadable
 from actors.stores.sqlite_writer import Batch, Call, Outcome, Writer
 
@@ -55,8 +55,8 @@ class SqliteStore:
 
     def __init__(self, path: str | os.PathLike[str], *, erase_delay_s: float = ERASE_DELAY_S) -> None:
         self._path = os.path.realpath(path)
-        with ExitStack() as resources:
-            writer = open_file(self._path, resources)
+        with opening(self._path), ExitStack() as resources:
+            writer = open_writer(self._path, resources)
             self._reader = open_reader(self._path, resources)
             anchor = self._reader.execute(schema.ANCHOR).fetchone()
             self._writer = Writer(writer, erase_delay_s)
@@ -202,15 +202,16 @@ class SqliteStore:
         sessions: list[Session] = []
         turns: list[PendingTurn] = []
         broken = []
-        for key, session_id in self._rows(schema.NAMES):
-            try:
-                session = self._session(key)
-                owed = [schema.pending_turn_of(row) for row in self._rows(schema.PENDING_TURNS_OF, key)]
-            except Unreadable as error:
-                broken.append(BrokenRecord(key, (session_id or b"").decode(errors="replace"), str(error)))
-            else:
-                sessions.extend([session] if session else [])
-                turns.extend(owed)
+        with _reading(), self._reader:  # one transaction for all these queries
+            for key, session_id in self._rows(schema.NAMES):
+                try:
+                    session = self._session(key)
+                    owed = [schema.pending_turn_of(row) for row in self._rows(schema.PENDING_TURNS_OF, key)]
+                except Unreadable as error:
+                    broken.append(BrokenRecord(key, (session_id or b"").decode(errors="replace"), str(error)))
+                else:
+                    sessions.extend([session] if session else [])
+                    turns.extend(owed)
         return sessions, turns, broken
 
     def _session(self, key: int) -> Session | None:

@@ -5,7 +5,8 @@ It knows nothing of what the tables are for.
 
 import fcntl
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import apsw
 
@@ -21,17 +22,11 @@ _PRAGMAS = {
 }
 
 
-def open_file(path: str, resources: ExitStack) -> apsw.Connection:
-    """Lock and open the file, make its tables when it is new; give the connection that writes.
-
-    What must be let go of in the end is in `resources`. Raises StoreError.
-    """
+@contextmanager
+def opening(path: str) -> Iterator[None]:
+    """Say in one line why the file cannot be opened, as StoreError."""
     try:
-        _create(path)
-        _lock(f"{path}.lock", path, resources)
-        writer = _connect(path, apsw.SQLITE_OPEN_READWRITE, resources)
-        _check(writer, path)
-        _set_up(writer, path)
+        yield
     except OSError as error:
         raise StoreError(
             f"{path} cannot be opened ({error.strerror}): its directory must exist and be writable"
@@ -40,6 +35,15 @@ def open_file(path: str, resources: ExitStack) -> apsw.Connection:
         raise StoreError(f"{path} is not a database: move it away or name another file") from error
     except apsw.Error as error:
         raise StoreError(f"{path} cannot be used ({error}): check the disk or name another file") from error
+
+
+def open_writer(path: str, resources: ExitStack) -> apsw.Connection:
+    """Lock the file and make its tables when it is new. What has to be let go of in the end is in `resources`."""
+    _create(path)
+    _lock(f"{path}.lock", path, resources)
+    writer = _connect(path, apsw.SQLITE_OPEN_READWRITE, resources)
+    _check(writer, path)
+    _set_up(writer, path)
     return writer
 
 
@@ -77,6 +81,8 @@ def _connect(path: str, flags: int, resources: ExitStack) -> apsw.Connection:
     connection = apsw.Connection(path, flags=flags)
     resources.callback(connection.close)
     connection.set_busy_timeout(200)
+    # One plan for each statement: otherwise this build plans it anew whenever a key is bound.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     return connection
 
 

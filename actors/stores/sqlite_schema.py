@@ -250,7 +250,7 @@ HISTORY = (
 )
 REPLY_TO = (
     f"SELECT {_MESSAGE_COLUMNS} FROM messages WHERE session = ?1 AND created_at > ?2 AND reply_to = ?2 "
-    "ORDER BY created_at LIMIT 1"
+    "AND EXISTS (SELECT 1 FROM sessions WHERE key = ?1) ORDER BY created_at LIMIT 1"
 )
 
 

@@ -19,7 +19,8 @@ from actors.stores.base import RemoveSession, Write
 from actors.stores.sqlite_schema import SET_ANCHOR, STATEMENTS, ForgetWindows
 
 RETRY_S = 1.0  # until erasing is tried again after the disk or a reader was in the way
-CHUNK_S = 0.01  # of deleting in one transaction
+CHUNK_S = 0.003  # of deleting in one transaction; writing it out takes about as long again
+CHUNK_GROWS_S = 10.0  # of purging, after which a chunk is twice as long, and so on
 CHUNK_ROWS = 16  # deleted between two looks at the time
 CLOSE_PURGE_S = 2.0  # of erasing before the file is closed; the rest goes after the next start
 
@@ -51,6 +52,7 @@ class Writer:
         self._erase_delay_s = erase_delay_s
         self._batches: SimpleQueue[Batch | None] = SimpleQueue()
         self._purge_at: float | None = 0.0  # when to look for something to purge; None when there is nothing
+        self._purging_since: float | None = None
         self._truncate_at: float | None = 0.0  # when the log has to be emptied; None when nothing was deleted
         self._tidy()
         self._thread = threading.Thread(target=self._run, name="store writer", daemon=True)
@@ -137,26 +139,35 @@ class Writer:
 
     def _purge(self, now: float) -> float | None:
         """Delete one chunk of what removed sessions left behind; gives when to go on."""
+        if self._purging_since is None:
+            self._purging_since = now
+        # The longer it takes, the larger its share: it has to be done within a minute under any load.
+        until = now + CHUNK_S * (1 + (now - self._purging_since) / CHUNK_GROWS_S)
         try:
             with self._transaction():
-                is_done = self._purge_chunk(now + CHUNK_S)
+                is_done = self._purge_until(until)
         except apsw.Error:
             return now + RETRY_S
         if self._truncate_at is None:
             self._truncate_at = now + self._erase_delay_s
-        return None if is_done else 0.0
+        if not is_done:
+            return now
+        self._purging_since = None
+        return None
 
-    def _purge_chunk(self, until: float) -> bool:
+    def _purge_until(self, until: float) -> bool:
         """Gives whether nothing is left to purge."""
-        while monotonic() < until:
+        while True:
             session = self._connection.execute(_FIRST_PURGE).get
             if session is None:
                 return True
             if not sum(self._delete(sql, session) for sql in _PURGE):
                 self._delete(_PURGE_DONE, session)
-        return False
+            if monotonic() >= until:
+                return False
 
     def _delete(self, sql: str, session: int) -> int:
+        """Gives how many rows it deleted."""
         self._connection.execute(sql, (session,))
         return self._connection.changes()
 

@@ -133,6 +133,13 @@ def somebody_elses(path: Path) -> None:
     connection.close()
 
 
+def damaged(path: Path) -> None:
+    trio.run(SqliteStore(path).close)
+    with path.open("r+b") as file:
+        file.seek(PAGE_BYTES)
+        file.write(b"\xff" * 100 * PAGE_BYTES)
+
+
 def from_a_newer_server(path: Path) -> None:
     trio.run(SqliteStore(path).close)
     with sqlite3.connect(path) as connection:
@@ -144,6 +151,7 @@ def from_a_newer_server(path: Path) -> None:
     ("make", "why"),
     [
         (not_a_database, "is not a database: move it away or name another file"),
+        (damaged, "cannot be used .*malformed.*: check the disk or name another file"),
         (somebody_elses, "belongs to another program: name another file"),
         (from_a_newer_server, "has schema version 2, this server reads 1: start the version"),
     ],
@@ -231,7 +239,7 @@ async def test_a_write_that_cannot_be_committed_fails_its_own_caller_alone(store
         nursery.start_soon(call, NOW, "twice at one instant")
         nursery.start_soon(call, NOW + 2, "half a \ud800 character")
         nursery.start_soon(call, NOW + 3, "good too")
-    assert set(failures) == {apsw.ConstraintError, UnicodeEncodeError}
+    assert sorted(failure.__name__ for failure in failures) == ["ConstraintError", "UnicodeEncodeError"]
     assert await contents(store, 1) == ["hello", "good", "good too"]
 
 
@@ -268,9 +276,9 @@ trio.run(main)
 """
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_after_a_kill_every_acknowledged_commit_is_there(path: Path, seed: int) -> None:
-    lines_max = random.Random(seed).randint(1, 3000)
+    lines_max = random.Random(seed).randint(1, 2000)
     acknowledged: dict[int, int] = {}
     for _ in range(2):  # the second time on what the first kill left
         with child(COMMIT_UNTIL_KILLED, path) as process:
@@ -451,7 +459,7 @@ def marks(path: Path) -> set[int]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """Erasing goes on in real time, in a thread of the store's own that nothing else can be asked about."""
-    with trio.fail_after(6):
+    with trio.fail_after(30):
         while not holds():  # noqa: ASYNC110
             await trio.sleep(0.02)
 
@@ -477,7 +485,9 @@ class Scribbler:
     def say(self, key: int) -> list[Write]:
         texts = [self.text(key), "{}", ""]
         self._random.shuffle(texts)
-        writes: list[Write] = [InsertMessage(key, Message("m", self._at, "user-1", False, *texts), "waiting")]
+        content, metadata, attachments = texts
+        said = Message("m", self._at, "user-1", False, content, metadata, attachments)
+        writes: list[Write] = [InsertMessage(key, said, "waiting")]
         if self._random.random() < 0.3:
             answer = self.text(key).encode()
             writes.append(SaveAnswer(f"id-{key}", str(self._at), b"h", answer, key, NOW))
@@ -549,6 +559,14 @@ async def test_the_log_is_emptied_once_for_many_deletions(path: Path) -> None:
     assert marks(path) == set()
 
 
+async def test_closing_right_after_a_removal_erases_first(path: Path, store: SqliteStore) -> None:
+    await store.commit([InsertSession(session())])
+    await store.commit([InsertMessage(1, message(NOW + n, f"<1.{n}>"), "") for n in range(10_000)])
+    await store.commit([RemoveSession(1, None)])
+    await store.close()
+    assert marks(path) == set()
+
+
 async def test_the_log_is_emptied_when_a_reader_that_was_in_the_way_has_gone(path: Path) -> None:
     store = SqliteStore(path, erase_delay_s=0.0)
     await store.start(anchor)
@@ -592,7 +610,7 @@ async def main():
     await store.start(lambda: Anchor(1, 1))
     for key in (1, 2):
         session = Session(key, "i", "a", "u", "c", "{}", 0, 0, 0, TimeoutConfig(30, True, 180, 5))
-        texts = enumerate([f"<{key}.{n}>" + "x" * 900 for n in range(10_000)])
+        texts = enumerate([f"<{key}.{n}>" + "x" * 900 for n in range(4_000)])
         messages = [Message("m", n, "u", False, text, "{}", "") for n, text in texts]
         await store.commit([InsertSession(session), *(InsertMessage(key, one, "") for one in messages)])
     await store.commit([RemoveSession(2, None)])
@@ -612,5 +630,5 @@ async def test_purging_goes_on_after_a_crash(path: Path) -> None:
     assert snapshot.next_key == 3
     assert await contents(store, 2) == []
     await eventually(lambda: marks(path) == {1})
-    assert len(await contents(store, 1)) == 10_000
+    assert len(await contents(store, 1)) == 4_000
     await store.close()

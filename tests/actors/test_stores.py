@@ -135,6 +135,7 @@ async def test_a_removed_session_takes_everything_with_it(place: Place, store: S
         [
             InsertSession(session(1)),
             InsertMessage(1, message(NOW), "waiting"),
+            InsertMessage(1, message(NOW + 1)._replace(is_agent=True, reply_to=NOW), ""),
             answer("create", 1),
             answer("send", 1, scope="id-1"),
         ]
@@ -143,6 +144,7 @@ async def test_a_removed_session_takes_everything_with_it(place: Place, store: S
     assert await store.session(1) is None
     assert await store.history(1, None, None, 50) == Page([], False)
     assert await store.pending_turns(1) == []
+    assert await store.reply_to(1, NOW) is None
     assert await store.saved_answer("api", "create") is None
     assert await store.saved_answer("id-1", "send") is None
     assert not any((await place.restart())[:-1])
@@ -207,6 +209,16 @@ async def test_a_message_comes_back_whole(place: Place, store: Store) -> None:
     page = await place.store.history(1, None, None, 50)
     assert page.messages == messages[::-1]
     assert [type(one.is_agent) for one in page.messages] == [bool, bool]
+
+
+async def test_a_reply_is_found_by_the_message_that_it_answers(store: Store) -> None:
+    await store.commit([InsertSession(session(1)), InsertSession(session(2))])
+    reply = message(NOW + 5)._replace(is_agent=True, reply_to=NOW)
+    await store.commit([InsertMessage(1, one, "") for one in (message(NOW), message(NOW + 1), reply)])
+    await store.commit([InsertMessage(2, message(NOW), "")])
+    assert await store.reply_to(1, NOW) == reply
+    assert await store.reply_to(1, NOW + 1) is None
+    assert await store.reply_to(2, NOW) is None
 
 
 @pytest.mark.parametrize("turn", ["", "waiting", "started", "retried", "answered", "failed"])

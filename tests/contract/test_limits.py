@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from actors.agents.base import AgentEntry
 from actors.limits import Limit
-from tests.harness import AGENTS, OWNER, Answer, Api
+from tests.harness import AGENTS, OWNER, Answer, Api, only
 
 POLICY = '"session";q=60;w=60, "user";q=1000;w=3600, "agent";q=5000;w=3600'
 POLICY_OF_CREATE = '"user";q=1000;w=3600, "agent";q=5000;w=3600'
@@ -77,7 +77,7 @@ async def test_the_window_slides(api: Api, autojump_clock: MockClock) -> None:
     ("plan", "scope"), [({"user_limit": Limit(3, 3600)}, "user"), ({"agent_limit": Limit(3, 3600)}, "agent")]
 )
 async def test_a_users_and_an_agents_requests_add_up_over_sessions(
-    api: Api, autojump_clock: MockClock, plan: dict[str, Limit], scope: str
+    api: Api, autojump_clock: MockClock, plan: dict[str, Any], scope: str
 ) -> None:
     await api.restart(**plan)
     sessions = [await new_session(api), await new_session(api)]
@@ -157,7 +157,7 @@ async def test_a_request_that_does_not_get_in_or_finds_no_live_session_counts_fo
     answers = [
         await api.request("GET", f"/{session_id}", credential="nonsense"),
         await api.request("GET", f"/{session_id}", credential=None),
-        await api.request("GET", f"/{session_id}", credential="only-sessions:health"),
+        await api.request("GET", f"/{session_id}", credential=only("sessions:health")),
         await api.request("GET", "/00000000-0000-4000-8000-000000000000"),
         await api.request("GET", f"/{gone}"),
         await api.request("DELETE", f"/{gone}"),
@@ -181,7 +181,7 @@ async def test_a_create_that_fails_before_429_counts_for_nothing(api: Api, autoj
     body = {"agentId": "silent", "userId": "u"}
     answers = [
         await api.request("POST", "", body, credential="nonsense"),
-        await api.request("POST", "", body, credential="only-sessions:read"),
+        await api.request("POST", "", body, credential=only("sessions:read")),
         await api.request("POST", "", body | {"extra": 1}),
         await api.request("POST", "", body | {"agentId": "nobody"}),
     ]

@@ -25,7 +25,9 @@ from tests.harness import Api
 BODY_MAX = 256 * 1024
 JSON = {"Content-Type": "application/json"}
 CHUNKED = {**JSON, "Transfer-Encoding": "chunked"}
-NEED_A_BODY = pytest.mark.parametrize("operation", [CREATE, SEND, RETIME], ids=lambda operation: operation.name)
+NEED_A_BODY = pytest.mark.parametrize(
+    "operation", [CREATE, SEND, RETIME], ids=lambda operation: operation.name
+)
 TAKE_NO_BODY = pytest.mark.parametrize("operation", [RENEW, HEARTBEAT], ids=lambda operation: operation.name)
 IGNORE_BODIES = pytest.mark.parametrize(
     "operation", [LIST, GET, HISTORY, END], ids=lambda operation: operation.name
@@ -76,7 +78,9 @@ async def test_json_in_utf_8_is_taken_whatever_its_parameters(
     ],
 )
 @NEED_A_BODY
-async def test_any_other_content_type_is_415(api: Api, operation: Operation, content_type: str | None) -> None:
+async def test_any_other_content_type_is_415(
+    api: Api, operation: Operation, content_type: str | None
+) -> None:
     headers = {} if content_type is None else {"Content-Type": content_type}
     content = json.dumps(operation.body).encode()
     answer = await operation(api, await subject(api, operation), content=content, headers=headers)
@@ -95,7 +99,7 @@ async def test_an_empty_body_where_one_is_needed_is_400(
 # --- operations that need none
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b' {\n} '])
+@pytest.mark.parametrize("content", [b"", b"{}", b" {\n} "])
 @pytest.mark.parametrize("content_type", [None, "application/json", "text/plain", "image/png"])
 @TAKE_NO_BODY
 async def test_renew_and_heartbeat_take_nothing_or_an_empty_object_of_any_content_type(
@@ -114,7 +118,9 @@ async def test_anything_else_in_the_body_of_renew_and_heartbeat_is_400(
     assert errors(await operation(api, await subject(api, operation), content=content, headers=JSON))
 
 
-@pytest.mark.parametrize("content", [b"x", b"{", b"\xff" * 100, b'{"limit":1}', b" " * (BODY_MAX + 1)], ids=len)
+@pytest.mark.parametrize(
+    "content", [b"x", b"{", b"\xff" * 100, b'{"limit":1}', b" " * (BODY_MAX + 1)], ids=len
+)
 @IGNORE_BODIES
 async def test_get_and_delete_ignore_a_body(api: Api, operation: Operation, content: bytes) -> None:
     answer = await operation(api, await subject(api, operation), content=content, headers=JSON)

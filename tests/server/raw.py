@@ -5,7 +5,7 @@ It knows just enough of HTTP/1.1 to tell one answer from the next, so a test can
 
 import os
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +17,8 @@ from server.listener import Endpoint, listen
 from server.protocols import DEFAULTS, Limits
 
 PING = 0x89
+MIB = 1024 * 1024
+SHORT_S = 0.2  # the limit that a test is about; every other one keeps its default
 TIMEOUT_S = 5.0  # no test waits longer for one thing
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 UPGRADE = (
@@ -50,6 +52,12 @@ class Client:
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         self.stream = stream
         self.unread = b""
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        return (
+            self.stream.transport_stream if isinstance(self.stream, trio.SSLStream) else self.stream
+        ).socket
 
     async def send(self, data: bytes) -> None:
         with trio.fail_after(TIMEOUT_S):
@@ -93,9 +101,8 @@ class Client:
 
     def reset(self) -> None:
         """Close with a RST."""
-        assert isinstance(self.stream, trio.SocketStream)
-        self.stream.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.stream.socket.close()
+        self.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
 
     async def until(self, end: bytes) -> bytes:
         while end not in self.unread:
@@ -149,3 +156,38 @@ def masked(first: int, payload: bytes) -> bytes:
 
 def open_descriptors() -> int:
     return len(os.listdir("/dev/fd"))
+
+
+async def assert_serving(server: Running) -> None:
+    assert (await get(server)).body == b'{"ok":true}\n'
+
+
+async def assert_cut(client: Client, within_s: float = SHORT_S + 1.0) -> bytes:
+    """The connection ends by itself, soon; what came before."""
+    with trio.fail_after(within_s):
+        return await client.rest()
+
+
+async def settle(condition: Callable[[], bool]) -> None:
+    """Wait for what no event announces."""
+    with trio.fail_after(TIMEOUT_S):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.005)
+
+
+async def drip(client: Client, data: bytes) -> None:
+    """Send a byte at a time, often enough that no pause is ever long."""
+    for byte in data:
+        await client.send(bytes([byte]))
+        await trio.sleep(SHORT_S / 10)
+
+
+async def flood(client: Client, first: bytes, then: bytes, bytes_max: int = 1024 * MIB) -> int:
+    """Send without reading until the server has had enough; how many bytes went."""
+    await client.send(first)
+    for sent in range(0, bytes_max, len(then)):
+        try:
+            await client.send(then)
+        except trio.BrokenResourceError:
+            return sent
+    return bytes_max

@@ -181,6 +181,7 @@ INNOCENT = [
     "<scripting> and <scripts> and <script-like> are no scripts",
     "</script> closes nothing here",
     "<iframes> are no frames",
+    "<frameset onload=alert(1)> is ignored once a page has a body",
     "<img src=x/onerror=alert(1)> is all one source",
     "#!important",
     "#! is called a shebang",
