@@ -16,6 +16,7 @@ import trio
 from trio.testing import MockClock
 
 from actors.errors import RateLimited
+from server.call import Site
 from tests.contract.faults import FailingStore
 from tests.contract.operations import (
     CREATE,
@@ -30,7 +31,7 @@ from tests.contract.operations import (
     Operation,
     key_without,
 )
-from tests.harness import OWNER, Answer, Api
+from tests.harness import OWNER, Answer, Api, WayIn, running_api
 
 
 @dataclass
@@ -77,17 +78,17 @@ class Draft:
 
 
 @pytest.fixture
-async def world(api: Api) -> AsyncIterator[World]:
+async def world(way: Callable[[Site], WayIn]) -> AsyncIterator[World]:
     store = FailingStore()
-    await api.restart(store=store)
-    expired = (await api.create(timeoutConfig={"maxDurationMinutes": 1}))["sessionId"]
-    await trio.sleep(60)
     used = {"Idempotency-Key": "used"}
-    live = (await CREATE(api, headers=used)).json["sessionId"]
-    assert (await SEND(api, live, headers=used)).status == 201
-    with ExitStack() as state:
-        yield World(api, store, live, expired, state)
-    store.broken = False
+    async with running_api(way, store=store) as api:
+        expired = (await api.create(timeoutConfig={"maxDurationMinutes": 1}))["sessionId"]
+        await trio.sleep(60)
+        live = (await CREATE(api, headers=used)).json["sessionId"]
+        assert (await SEND(api, live, headers=used)).status == 201
+        with ExitStack() as state:
+            yield World(api, store, live, expired, state)
+        store.broken = False
 
 
 # --- faults

@@ -43,7 +43,7 @@ async def test_a_handler_that_crashes_is_one_log_line_and_one_client_with_an_err
         assert (await other.ask(GET)).status == 200
     assert [line["log_level"] for line in logs] == ["error"]
     assert logs[0]["error"].startswith("ValueError")
-    assert logs[0]["where"].startswith("test_listener.py:")
+    assert logs[0]["where"].startswith("apps.py:")
 
 
 @pytest.mark.parametrize("begun", [b"", GET])

@@ -268,7 +268,7 @@ async def test_a_long_http2_answer_at_shutdown_arrives_whole(
     async with trio.open_nursery() as own:
         server = await start(own, small_app, endpoint=secure)
         async with connect_http2(server, secure, windows) as http2:
-            http2.client.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 16 * 1024)
+            http2.client.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 64 * 1024)
             http2.h2.increment_flow_control_window(2 * MIB)
             number = await http2.ask("/gate")
             await gate.reached()
