@@ -1,40 +1,46 @@
 # Two commands do everything: `make serve` and `make test`. Both set up what they need first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-READY := .venv/.ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+SERVER := .venv/.server
+DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup serve test check format prove clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, names, ":"); printf "  make %-8s %s\n", names[1], $$2}'
 
-setup: $(READY) ## make .venv with everything pinned
+setup: $(DEV) ## make .venv with everything pinned, for working on Vigil
 
-$(READY): pyproject.toml constraints.txt
+$(SERVER): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "No python3 found. Install Python 3.11 or newer, or run: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Vigil needs Python 3.11 or newer; $(PYTHON) is older."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $(READY)
+	$(PIP) -e .
+	@touch $@
 
-serve: $(READY) ## run the server on http://127.0.0.1:3000 (ARGS='--port 8080' passes flags on)
+$(DEV): $(SERVER)
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+serve: $(SERVER) ## run the server on http://127.0.0.1:3000 (ARGS='--port 8080' passes flags on)
 	@$(BIN)/vigil serve $(ARGS)
 
-test: $(READY) ## run all tests, under 6 minutes (ARGS='-k limits' passes flags on)
+test: $(DEV) ## run all tests (ARGS='-k limits' passes flags on)
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(READY) ## format, lint, types, import direction
+check: $(DEV) ## format, lint, types, import direction
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY) ## rewrite the code in house format
+format: $(DEV) ## rewrite the code in house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-prove: $(READY) ## the long measure: more crash rounds, longer property runs, benches
+prove: $(DEV) ## the long measure: more crash rounds, longer property runs, benches
 	VIGIL_PROVE=1 $(BIN)/python -m pytest --timeout 3600 $(ARGS)
 	$(BIN)/python -m loadtests.bench.live_sessions
 

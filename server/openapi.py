@@ -124,6 +124,16 @@ _HEADERS: Mapping[str, Json] = {
 _ALWAYS = ("X-Request-Id", "Cache-Control", "Vigil-Time-Scale")
 _RATES = ("RateLimit-Policy", "RateLimit")
 
+_STREAMED_EVENT = {
+    "description": "Each event of the stream; `data` is the JSON of the message, the piece or the error.",
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["userMessage", "chunk", "agentResponse", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+    "required": ["event", "data"],
+}
+
 # The statuses that come before a request is charged, in the order of checks of spec section 6.
 _UNCHARGED: Mapping[Subject, frozenset[int]] = {
     "session": frozenset({401, 403, 404, 410}),
@@ -306,7 +316,7 @@ def _content(route: Route, schemas: Mapping[Any, Json], shown: Mapping[Any, Any]
     entry = {"schema": schemas[route.answer]}
     if route.answer in shown:
         entry["example"] = shown[route.answer]
-    stream = {"text/event-stream": {"schema": {"type": "string"}}} if route.streams else {}
+    stream = {"text/event-stream": {"schema": _STREAMED_EVENT}} if route.streams else {}
     return {route.media_type: entry, **stream}
 
 

@@ -142,6 +142,15 @@ async def test_a_body_of_256_kib_is_taken_and_one_byte_more_is_413(
     assert (answer.status, answer.code) == (413, "PAYLOAD_TOO_LARGE")
 
 
+@NEED_A_BODY
+async def test_a_body_that_is_announced_too_large_is_413_before_any_of_it_came(
+    api: Api, operation: Operation
+) -> None:
+    headers = JSON | {"Content-Length": str(BODY_MAX + 1)}
+    answer = await operation(api, await subject(api, operation), content=b"", headers=headers)
+    assert answer.status == 413
+
+
 @TAKE_NO_BODY
 async def test_renew_and_heartbeat_read_no_more_than_256_kib_either(api: Api, operation: Operation) -> None:
     session_id = await subject(api, operation)

@@ -172,6 +172,26 @@ async def test_a_reset_in_the_middle_of_an_answer_is_no_event(
     assert logs == []
 
 
+async def test_a_handler_hears_that_its_client_has_gone_and_may_tidy_up(
+    nursery: trio.Nursery, gate: Gate
+) -> None:
+    async def tidy(scope: Any, receive: Any, _send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        while (await receive())["type"] != "http.disconnect":
+            gate.entered.set()
+        await trio.sleep(0.01)
+        gate.opened.set()
+
+    server = await start(nursery, tidy)
+    async with connect(server) as client:
+        await client.send(GET)
+        await gate.reached()
+        client.reset()
+        with trio.fail_after(TIMEOUT_S):
+            await gate.opened.wait()
+
+
 async def test_a_handler_that_goes_on_without_its_client_is_ended(nursery: trio.Nursery) -> None:
     server = await start(nursery, deaf, Limits(aftermath_s=SHORT_S))
     await trio.testing.wait_all_tasks_blocked()
