@@ -43,6 +43,20 @@ async def test_after_everything_is_over_nothing_is_left_behind(autojump_clock: M
         assert (await store.start(directory.clock.anchor))[:5] == ([], [], [], (), [])
 
 
+@pytest.mark.parametrize("ends_by", ["end", "expiry"])
+async def test_a_sessions_window_goes_with_it(autojump_clock: MockClock, ends_by: str) -> None:
+    async with running_directory() as directory:
+        actor = await new_actor(directory)
+        await trio.sleep(29 * 60 + 50)
+        directory.limits.admit(directory.clock.now(), "user", "silent", actor.state.id)
+        assert directory.limits.statistics().windows == 3
+        if ends_by == "end":
+            await directory.end(actor.state.id)
+        else:
+            await trio.sleep(11)
+        assert directory.limits.statistics().windows == 2
+
+
 async def test_a_forgotten_tombstone_that_could_not_be_removed_is_removed_later(
     autojump_clock: MockClock,
 ) -> None:

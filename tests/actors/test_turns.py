@@ -8,7 +8,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors import session as session_module
-from actors.agents.base import Reply, Turn
+from actors.agents.base import ANSWER_CHARACTERS_MAX, Reply, Turn
 from actors.directory import Directory
 from actors.errors import AgentFailed, Overloaded, SessionBroken
 from actors.events import AgentError, Broadcast, Event
@@ -16,7 +16,7 @@ from actors.hub import Chunk
 from actors.lifecycle import Heartbeat, Renew, Send, step
 from actors.session import SessionActor
 from actors.stores.base import InsertMessage, UpdateTurn
-from actors.turns import ANSWER_CHARACTERS_MAX, WAITING_MAX
+from actors.turns import WAITING_MAX
 from tests.fakes import FaultyStore, PatientAgent, entry, new_actor, running_directory
 from tests.harness import AGENTS
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
@@ -76,11 +77,8 @@ async def events(socket: WebSocketConnection, count: int) -> list[Any]:
 
 async def rest(socket: WebSocketConnection) -> tuple[list[Any], int]:
     """All events until the server closes, and the code with which it does."""
-    found = []
-    with trio.fail_after(TIMEOUT_S):
-        try:
-            while True:
-                found.append(json.loads(await socket.get_message()))
-        except ConnectionClosed as closed:
-            assert closed.reason is not None
-            return found, closed.reason.code
+    found: list[Any] = []
+    with trio.fail_after(TIMEOUT_S), pytest.raises(ConnectionClosed) as closed:
+        while True:
+            found.append(json.loads(await socket.get_message()))
+    return found, closed.value.reason.code
