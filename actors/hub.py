@@ -4,7 +4,7 @@ Kept events are bounded three ways: by number and size for each session, and by 
 oldest of all go first. An event is one `Notice` however many listen, so that it is encoded once.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -40,13 +40,12 @@ class Resync(NamedTuple):
 class Notice:
     """What listeners get. The first one to send it sets `frame`, for the others to use."""
 
-    __slots__ = ("bytes", "frame", "is_kept", "news")
+    __slots__ = ("bytes", "frame", "news")
 
     def __init__(self, news: Event | Chunk | Resync) -> None:
         self.news = news
         self.bytes = _OVERHEAD_BYTES + _text_bytes(news)
         self.frame: str | None = None
-        self.is_kept = False
 
 
 Ending = Literal["over", "stopping", "slow", "revoked", "broken"]
@@ -118,15 +117,18 @@ class Subscription:
         return trio.lowlevel.Abort.SUCCEEDED
 
 
+_NOBODY: dict[Subscription, None] = {}  # shared by all channels without listeners, and never added to
+
+
 class _Channel:
     """One session's kept events and listeners."""
 
     __slots__ = ("bytes", "kept", "listeners")
 
     def __init__(self) -> None:
-        self.kept: deque[Notice] = deque()
+        self.kept: list[Notice] = []  # oldest first, and few: a deque would weigh more than they do
         self.bytes = 0
-        self.listeners: set[Subscription] = set()
+        self.listeners = _NOBODY  # in the order in which they came, so that it is the same in every run
 
 
 class Hub:
@@ -134,8 +136,7 @@ class Hub:
 
     def __init__(self) -> None:
         self._channels: dict[str, _Channel] = {}
-        self._oldest: deque[Notice] = deque()  # what is kept, and what its channel has dropped since
-        self._kept = 0
+        self._kept: OrderedDict[Notice, None] = OrderedDict()  # by all channels, oldest first
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -166,13 +167,15 @@ class Hub:
         subscription = Subscription()
         for notice in self._missed(session_id, channel, after, newest, now):
             subscription.put(notice)
-        channel.listeners.add(subscription)
+        if channel.listeners is _NOBODY:
+            channel.listeners = {}
+        channel.listeners[subscription] = None
         return subscription
 
     def unsubscribe(self, session_id: str, subscription: Subscription) -> None:
         channel = self._channels.get(session_id)
         if channel is not None:
-            channel.listeners.discard(subscription)
+            channel.listeners.pop(subscription, None)
             self._drop_if_empty(session_id, channel)
 
     def resync(self, session_id: str, newest: int, now: int) -> None:
@@ -187,7 +190,10 @@ class Hub:
         self._close(session_id, None, "broken")
 
     def _channel(self, session_id: str) -> _Channel:
-        return self._channels.setdefault(session_id, _Channel())
+        channel = self._channels.get(session_id)
+        if channel is None:
+            channel = self._channels[session_id] = _Channel()
+        return channel
 
     def _missed(
         self, session_id: str, channel: _Channel, after: int | None, newest: int, now: int
@@ -199,37 +205,28 @@ class Hub:
         return missed if is_whole else (Notice(Resync(newest, session_id, now)),)
 
     def _keep(self, channel: _Channel, notice: Notice) -> None:
-        notice.is_kept = True
         channel.kept.append(notice)
         channel.bytes += notice.bytes
-        self._oldest.append(notice)
-        self._kept += 1
+        self._kept[notice] = None
         self._bytes += notice.bytes
         while len(channel.kept) > KEPT_MAX or channel.bytes > KEPT_BYTES_MAX:
             self._drop_oldest_of(channel)
         while self._bytes > ALL_KEPT_BYTES_MAX:
             self._drop_oldest_of_all()
-        self._sweep()
         _hand_out(channel, notice)
+        self._drop_if_empty(notice.news.session_id, channel)
 
     def _drop_oldest_of(self, channel: _Channel) -> None:
-        dropped = channel.kept.popleft()
-        dropped.is_kept = False
+        dropped = channel.kept.pop(0)
+        del self._kept[dropped]
         channel.bytes -= dropped.bytes
-        self._kept -= 1
         self._bytes -= dropped.bytes
 
     def _drop_oldest_of_all(self) -> None:
-        notice = self._oldest.popleft()
-        if notice.is_kept:
-            channel = self._channels[notice.news.session_id]
-            self._drop_oldest_of(channel)
-            self._drop_if_empty(notice.news.session_id, channel)
-
-    def _sweep(self) -> None:
-        """Let go of what channels have dropped, when that is the greater part."""
-        if len(self._oldest) > 2 * self._kept + KEPT_MAX:
-            self._oldest = deque(notice for notice in self._oldest if notice.is_kept)
+        session_id = next(iter(self._kept)).news.session_id
+        channel = self._channels[session_id]
+        self._drop_oldest_of(channel)
+        self._drop_if_empty(session_id, channel)
 
     def _close(self, session_id: str, last: Notice | None, why: Ending) -> None:
         channel = self._channels.pop(session_id, None)
@@ -244,7 +241,6 @@ class Hub:
     def _empty(self, channel: _Channel) -> None:
         while channel.kept:
             self._drop_oldest_of(channel)
-        self._sweep()
 
     def _drop_if_empty(self, session_id: str, channel: _Channel) -> None:
         if not channel.kept and not channel.listeners:
@@ -257,7 +253,8 @@ def _hand_out(channel: _Channel, notice: Notice) -> None:
         listener.put(notice)
         if listener.ended is not None:
             cut.append(listener)
-    channel.listeners.difference_update(cut)
+    for listener in cut:
+        del channel.listeners[listener]
 
 
 def _id(notice: Notice) -> int:

@@ -12,7 +12,7 @@ A session is in one of four phases; `TABLE` says what each command does in each.
 from collections.abc import Callable
 from enum import Enum
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from actors.errors import ChangeRefused, RenewalRefused, SessionExpired, SessionNotFound, VigilError
 from actors.events import (
@@ -105,17 +105,7 @@ class Tick(NamedTuple):
 
 
 Command = Send | Answer | BeginTurn | FailTurn | Heartbeat | Renew | Retime | End | Tick
-COMMANDS: tuple[type[Command], ...] = (
-    Send,
-    Answer,
-    BeginTurn,
-    FailTurn,
-    Heartbeat,
-    Renew,
-    Retime,
-    End,
-    Tick,
-)
+COMMANDS: tuple[type[Command], ...] = get_args(Command)
 
 
 class Transition(NamedTuple):

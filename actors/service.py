@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import structlog
 import trio
 
 from actors.agents.base import AgentEntry
@@ -10,6 +11,8 @@ from actors.directory import Directory, Rules
 from actors.errors import Overloaded, StoreUnavailable
 from actors.limits import Limits
 from actors.stores.base import ForgetTombstones, Snapshot, Store
+
+log = structlog.get_logger()
 
 HOUSEKEEPING_S = 60.0  # of session time, but at most once a real second
 WALL_CLOCK_S = 1.0
@@ -53,7 +56,10 @@ async def run(
         task_status.started(directory)
         await stop.wait()
         nursery.cancel_scope.cancel()
-    await store.commit(limits.saved())
+    try:
+        await store.commit(limits.saved())
+    except StoreUnavailable as error:
+        log.error("rate-limit windows are not saved and will start empty", why=error.why)  # noqa: TRY400  no bug
 
 
 async def _restore(directory: Directory, snapshot: Snapshot) -> None:

@@ -81,7 +81,8 @@ class SessionActor:
         """Live until the session is over. Whatever it raises is a bug; `state` is then as before it."""
         while isinstance(self.state, Session):
             with trio.CancelScope(deadline=self._wake_at(self.state)) as self._scope:
-                await self._serve_until_over()
+                while isinstance(self.state, Session):  # here and not in a function: a million frames wait
+                    await self._serve(await self.mailbox.take())
             await self._serve_timer()
         self.mailbox.close(end_of(self.state))
 
@@ -92,10 +93,6 @@ class SessionActor:
 
     def _wake_at(self, session: Session) -> float:
         return max(self._home.clock.deadline(due_at(session)), self._not_before)
-
-    async def _serve_until_over(self) -> None:
-        while isinstance(self.state, Session):
-            await self._serve(await self.mailbox.take())
 
     async def _serve_timer(self) -> None:
         """Do what fell due. When the deadline has moved later meanwhile, nothing did."""

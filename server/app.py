@@ -15,7 +15,7 @@ from quart.wrappers.response import IterableBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import HTTPException, NotFound
+from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 from werkzeug.routing import BaseConverter
 
@@ -33,7 +33,7 @@ def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio
     """The ASGI application of one site."""
     app = QuartTrio("vigil", static_folder=None)
     app.asgi_http_class = _Connection
-    app.config["MAX_CONTENT_LENGTH"] = None  # the adapter below counts, and answers in the API's own shape
+    app.config["MAX_CONTENT_LENGTH"] = gateway.BODY_BYTES_MAX  # so much does Quart collect before it is asked
     app.config["BODY_TIMEOUT"] = None
     app.url_map.merge_slashes = False
     app.url_map.converters["session"] = _SessionId
@@ -110,10 +110,11 @@ class _QuartRequest(_Head):
             raise PayloadTooLarge(bytes_max)
         body = bytearray()
         with trio.move_on_after(self._body_timeout_s) as patience:
-            async for chunk in self._request.body:
-                body += chunk
-                if len(body) > bytes_max:
-                    raise PayloadTooLarge(bytes_max)
+            try:
+                async for chunk in self._request.body:
+                    body += chunk
+            except RequestEntityTooLarge:
+                raise PayloadTooLarge(bytes_max) from None
         if patience.cancelled_caught:
             message = f"did not arrive within {self._body_timeout_s:g} seconds"
             raise Invalid([{"path": "", "message": message}])

@@ -129,12 +129,14 @@ class Connection:
         """Serve until the client has gone or must go."""
         protocol = await self._handshake()
         with self._life:
-            async with Tasks(self._owe) as tasks:
+            tasks = Tasks(self._owe)
+            async with tasks:
                 self._protocol = protocol(*self._arguments(tasks))
                 with self._reading, suppress(*_BROKEN):
                     await self._protocol.initiate()
                     await self._read(received)
                 await self._close()
+                tasks.end_own()
 
     def finish(self) -> None:
         """Read no more, tell the app that the client has gone, and close."""

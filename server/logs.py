@@ -6,6 +6,7 @@ none can come out of one.
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Literal, TextIO
 
 import orjson
@@ -25,9 +26,23 @@ def configure(log_format: Format, level: str, stream: TextIO | None = None) -> N
     structlog.configure(
         processors=[*_COMMON, *(_for_people(out) if as_text else _FOR_MACHINES)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(out),
+        logger_factory=lambda *_: _Logger(out),
         cache_logger_on_first_use=True,
     )
+
+
+class _Logger:
+    """Writes lines, and loses those that cannot be written: a full disk under the log must not stop the server."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.write(f"{line}\n")
+            self._stream.flush()
+
+    debug = info = warning = error = critical = msg
 
 
 def _without_nothing(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -88,6 +88,25 @@ class Tasks(TaskGroup):
     def __init__(self, owe: Callable[[object, bool], None]) -> None:
         super().__init__()
         self._owe = owe
+        self._own: set[trio.CancelScope] = set()
+
+    def spawn(self, func: Callable[..., Awaitable[object]], *args: Any) -> None:
+        """A task of the connection itself, such as a WebSocket's pings: it ends when the connection closes."""
+        scope = trio.CancelScope()
+        self._own.add(scope)
+        super().spawn(self._run_own, scope, func, *args)
+
+    async def _run_own(
+        self, scope: trio.CancelScope, func: Callable[..., Awaitable[object]], *args: Any
+    ) -> None:
+        with scope:
+            await func(*args)
+        self._own.discard(scope)
+
+    def end_own(self) -> None:
+        """The connection is closed: nothing of its own has anything left to do."""
+        for scope in self._own:
+            scope.cancel()
 
     async def spawn_app(
         self,

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ from server.settings import Settings
 
 log = structlog.get_logger()
 
+_ANSWER_S = 5.0
 _GC_THRESHOLDS = (50_000, 50, 1000)
 
 
@@ -68,11 +70,18 @@ def _refusals(error: BaseException) -> list[str] | None:
 
 
 def _run(settings: Settings) -> None:
+    _raise_descriptor_limit()
     open_data_dir(settings.data_dir)
     agents = _agents(settings)
     if settings.api_key is None:
         ensure_default_key(settings.data_dir, created=datetime.now(UTC).date(), random_bytes=os.urandom)
     trio.run(_serve, settings, _store(settings), agents)
+
+
+def _raise_descriptor_limit() -> None:
+    """A connection is a descriptor; the usual soft limit of 1024 is for programs that use select()."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _agents(settings: Settings) -> Mapping[str, AgentEntry]:
@@ -136,7 +145,7 @@ def _limits(settings: Settings) -> Limits:
     return Limits(
         idle_s=settings.idle_timeout_s,
         head_s=settings.header_timeout_s,
-        body_s=settings.body_timeout_s,
+        body_s=settings.body_timeout_s + _ANSWER_S,  # the app comes first, and says what was wrong
         grace_s=settings.grace_s,
     )
 

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TypeVar
 
 import apsw
+import structlog
 import trio
 
 from actors.clock import Anchor
@@ -32,7 +33,10 @@ from actors.stores.sqlite_file import open_reader, open_writer, opening
 from actors.stores.sqlite_schema import ForgetWindows, Row, Unreadable
 from actors.stores.sqlite_writer import Batch, Call, Outcome, Writer
 
+log = structlog.get_logger()
+
 WAITING_MAX = 4096
+TELL_EVERY_S = 10.0  # between log lines about a disk that fails
 ERASE_DELAY_S = 20.0  # from a deletion to the emptying of the log that still holds what was deleted
 
 _INT64 = 2**63 - 1
@@ -66,6 +70,7 @@ class SqliteStore:
         self._waiting: list[_Waiting] = []
         self._is_writing = False
         self._is_closed = False
+        self._tell_at = 0.0
         self._commits = self._writes = 0
         self._seconds = 0.0
         self._buckets = [0] * (len(COMMIT_BUCKETS_S) + 1)
@@ -170,9 +175,17 @@ class SqliteStore:
             self._writes += sum(len(waiting.call) for waiting in committed)
             self._seconds += seconds
             self._buckets[bisect_left(COMMIT_BUCKETS_S, seconds)] += 1
+        self._tell_operator(outcomes)
         self._is_writing = bool(self._waiting)
         if self._is_writing:
             self._hand_over()
+
+    def _tell_operator(self, outcomes: Sequence[Outcome]) -> None:
+        """That the disk fails, and why, but not for every request."""
+        failure = next((outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)), None)
+        if failure is not None and trio.current_time() >= self._tell_at:
+            self._tell_at = trio.current_time() + TELL_EVERY_S
+            log.error("the store cannot commit: what needs it gets 503", path=self._path, why=failure.why)
 
     # --- reading
 

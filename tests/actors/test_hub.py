@@ -155,7 +155,7 @@ async def test_the_last_event_ends_the_iteration_after_what_is_unread(autojump_c
     hub.publish([*events(1, 2), event(3, data=Ended(T0))])
     got = [word(notice) async for notice in listener]
     assert (got, listener.ended) == ([1, 2, 3], "over")
-    assert (len(hub), hub._channels, hub._bytes, hub._kept) == (0, {}, 0, 0)
+    assert (len(hub), hub._channels, hub._bytes, len(hub._kept)) == (0, {}, 0, 0)
 
 
 async def test_a_waiting_listener_wakes_at_the_end(autojump_clock: MockClock) -> None:
@@ -228,7 +228,7 @@ async def test_one_event_over_the_bound_is_heard_but_not_kept(autojump_clock: Mo
     hub.publish([long_event(1, KEPT_BYTES_MAX)])
     assert await heard(listener) == [1]
     assert await heard(subscribe(hub, 0, 1)) == ["resync 1"]
-    assert (hub._bytes, hub._kept) == (0, 0)
+    assert (hub._bytes, len(hub._kept)) == (0, 0)
 
 
 async def test_of_all_sessions_together_the_oldest_events_go_first(
@@ -249,8 +249,7 @@ async def test_what_is_kept_is_let_go_of_when_sessions_end(autojump_clock: MockC
     hub = Hub()
     for s in range(2000):
         hub.publish([*events(1, 5, f"s-{s}"), event(6, f"s-{s}", Ended(T0))])
-    assert (hub._channels, hub._bytes, hub._kept) == ({}, 0, 0)
-    assert len(hub._oldest) <= KEPT_MAX
+    assert (hub._channels, hub._bytes, len(hub._kept)) == ({}, 0, 0)
 
 
 @pytest.mark.parametrize(("many", "size"), [(UNREAD_MAX, 0), (UNREAD_BYTES_MAX // 20_512, 20_000)])

@@ -302,7 +302,8 @@ async def test_after_a_kill_every_acknowledged_commit_is_there(path: Path, seed:
 
 
 FILL_THE_DISK = """
-import os, resource, sys, trio
+import os, resource, structlog, sys, trio
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 from actors.clock import Anchor
 from actors.errors import StoreUnavailable
 from actors.records import Message, Session, TimeoutConfig

@@ -1,12 +1,11 @@
 """A site on a real socket in this process, and a client of its events that is not the server's own library."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
@@ -77,8 +76,23 @@ async def events(socket: WebSocketConnection, count: int) -> list[Any]:
 
 async def rest(socket: WebSocketConnection) -> tuple[list[Any], int]:
     """All events until the server closes, and the code with which it does."""
-    found: list[Any] = []
-    with trio.fail_after(TIMEOUT_S), pytest.raises(ConnectionClosed) as closed:
-        while True:
-            found.append(json.loads(await socket.get_message()))
-    return found, closed.value.reason.code
+    found = []
+    with trio.fail_after(TIMEOUT_S):
+        while (text := await _message(socket)) is not None:
+            found.append(json.loads(text))
+    assert socket.closed is not None
+    return found, socket.closed.code
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    """Wait for what the server's tasks do in their own time."""
+    with trio.fail_after(TIMEOUT_S):
+        while not is_so():  # noqa: ASYNC110  there is no event to wait for
+            await trio.sleep(0.01)
+
+
+async def _message(socket: WebSocketConnection) -> str | bytes | None:
+    try:
+        return await socket.get_message()
+    except ConnectionClosed:
+        return None

@@ -24,7 +24,7 @@ from tests.fakes import entry
 from tests.harness import AGENTS, BASE, OWNER, START_MS, only
 from tests.process import KEY, ServerProcess, running_server
 from tests.server.raw import PING, UPGRADE, connect, masked
-from tests.server.sockets import Served, event, events, listening, rest, serving
+from tests.server.sockets import Served, event, events, listening, rest, serving, until
 
 PONG, TEXT, CLOSE = 0x8A, 0x81, 0x88
 NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -150,9 +150,7 @@ async def test_a_listener_that_goes_away_is_forgotten(served: Served) -> None:
         await heartbeats(served, session_id, 1)
         await event(socket)
         assert (len(served.api.site.directory.hub), len(served.api.site.listeners)) == (1, 1)
-    with trio.fail_after(5):
-        while len(served.api.site.directory.hub) or served.api.site.listeners:
-            await trio.sleep(0.01)
+    await until(lambda: not len(served.api.site.directory.hub) and not served.api.site.listeners)
 
 
 # --- from which event on

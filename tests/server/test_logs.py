@@ -31,3 +31,15 @@ def _crash(credential: str) -> None:
         assert len(credential) / 0
     except ZeroDivisionError as error:
         structlog.get_logger().error("a request crashed", exc_info=error)
+
+
+def test_a_log_that_cannot_be_written_is_no_reason_to_fail() -> None:
+    before = structlog.get_config()
+    full = open("/dev/full", "w")  # noqa: SIM115  closing it fails, like all else
+    try:
+        logs.configure("json", "info", full)
+        structlog.get_logger().info("lost")
+    finally:
+        structlog.configure(**before)
+    with pytest.raises(OSError, match="No space"):
+        full.close()

@@ -1,0 +1,117 @@
+"""The chats of the documentation, run as they stand against a server."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.process import BASE, KEY, running_server
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+NODE_MIN = (20, 10)  # from here on node has the browser's WebSocket, at first behind a flag
+
+# What the page needs of a browser beside fetch and WebSocket. Each line of standard input is typed into the form;
+# each line shown is a line of standard output.
+BROWSER = """
+import { createInterface } from "node:readline";
+const form = { elements: { content: { value: "" } }, reset() {} };
+const log = { append: ({ textContent }) => console.log(textContent), replaceChildren: () => console.log("---") };
+globalThis.document = { getElementById: (id) => ({ form, log })[id], createElement: () => ({}) };
+createInterface({ input: process.stdin }).on("line", function type(line) {
+  if (!form.onsubmit) return setTimeout(type, 20, line);
+  form.elements.content.value = line;
+  form.onsubmit({ preventDefault() {} });
+});
+"""
+
+
+def test_the_chat_in_python_says_what_the_agent_says(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", "--log-level=error") as server:
+        chat = subprocess.run(
+            [sys.executable, "-W", "error", DOCS / "chat.py"],
+            input="hello\nhow are you?\n\n",
+            env={**os.environ, "VIGIL_URL": server.url, "VIGIL_API_KEY": KEY},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (chat.stderr, chat.returncode) == ("", 0)
+    assert chat.stdout == "you: hello\nyou: how are you?\nyou: "
+
+
+def page_script(url: str) -> str:
+    """The page's script, for this server."""
+    match = re.search(r'<script type="module">\n(.*)</script>', (DOCS / "chat.html").read_text(), re.DOTALL)
+    assert match is not None
+    script = match[1].replace("http://localhost:3000", url).replace("YOUR_API_KEY", KEY)
+    assert script.count(url) == script.count(KEY) == 1
+    return script
+
+
+def node_command() -> list[str]:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("the chat in the browser is run by node, which is not installed")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = (int(part) for part in version.removeprefix("v").split(".")[:2])
+    if (major, minor) < NODE_MIN:
+        pytest.skip(f"node {version.strip()} has no WebSocket: the chat in the browser needs 20.10 or newer")
+    return [node, *(["--experimental-websocket"] if major < 22 else [])]
+
+
+@contextmanager
+def running_page(tmp_path: Path, url: str) -> Iterator["subprocess.Popen[str]"]:
+    script = tmp_path / "page.mjs"
+    script.write_text(BROWSER + page_script(url))
+    with (tmp_path / "page.log").open("w") as log:
+        page = subprocess.Popen(
+            [*node_command(), script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    try:
+        yield page
+    finally:
+        page.kill()
+        page.communicate()
+
+
+def type_in(page: "subprocess.Popen[str]", text: str) -> None:
+    assert page.stdin is not None
+    page.stdin.write(f"{text}\n")
+    page.stdin.flush()
+
+
+def shown(page: "subprocess.Popen[str]", count: int) -> list[str]:
+    """The next lines of the page."""
+    assert page.stdout is not None
+    return [page.stdout.readline().rstrip("\n") for _ in range(count)]
+
+
+@pytest.mark.timeout(60)
+def test_the_chat_in_the_browser_goes_on_after_a_restart_and_misses_nothing(tmp_path: Path) -> None:
+    """Events are not kept over a restart: what was said while the page was away, it reads anew."""
+    flags = ["--log-level=error"]
+    with running_server(tmp_path / "data", *flags) as server, running_page(tmp_path, server.url) as page:
+        type_in(page, "hello")
+        assert shown(page, 2) == ["user-456: hello", "agent-123: hello"]
+        page.send_signal(signal.SIGSTOP)
+        server.stop(signal.SIGKILL)
+        flags.append(f"--port={server.url.rpartition(':')[2]}")
+        with running_server(tmp_path / "data", *flags) as again, again.client() as http:
+            path = f"{BASE}/{http.get(BASE).json()['sessions'][0]['sessionId']}"
+            http.post(f"{path}/messages", json={"content": "hello?", "transport": "http"})
+            page.send_signal(signal.SIGCONT)
+            said = ["user-456: hello", "agent-123: hello", "user-456: hello?", "agent-123: hello?"]
+            assert shown(page, 5) == ["---", *said]
+            type_in(page, "back again")
+            assert shown(page, 2) == ["user-456: back again", "agent-123: back again"]
+            http.delete(path)
+            assert shown(page, 1) == ["The session is over"]
+    assert "Error" not in (tmp_path / "page.log").read_text()
