@@ -71,6 +71,7 @@ class ProtocolConfig(Config):
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.include_server_header = False
+        self.keep_alive_max_requests = sys.maxsize  # a busy client keeps its connection
         self.h11_max_incomplete_size = limits.head_bytes
         self.h2_max_header_list_size = limits.head_bytes
         self.websocket_max_message_size = limits.message_bytes

@@ -52,11 +52,15 @@ def serve(settings: Settings) -> int:
     return 0
 
 
-def tune_gc() -> None:
-    """Parked tasks are many and long-lived: a full collection over them stops the world for nothing."""
+def collect_seldom() -> None:
+    """Parked tasks are many and live long: a full collection over them stops the world for nothing."""
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def freeze_what_is_there() -> None:
+    """What a start has made stays: no collection need look at it again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 def _refusals(error: BaseException) -> list[str] | None:
@@ -70,6 +74,7 @@ def _refusals(error: BaseException) -> list[str] | None:
 
 
 def _run(settings: Settings) -> None:
+    collect_seldom()
     _raise_descriptor_limit()
     open_data_dir(settings.data_dir)
     agents = _agents(settings)
@@ -102,7 +107,7 @@ async def _serve(settings: Settings, store: Store, agents: Mapping[str, AgentEnt
             running: Site = await nursery.start(
                 partial(site.run, _plan(settings, store, agents, clock), stop=stop)
             )
-            tune_gc()
+            freeze_what_is_there()
             await _listen(settings, running, next(iter(agents)))
             stop.set()
     finally:

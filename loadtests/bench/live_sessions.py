@@ -31,7 +31,7 @@ from actors.records import Session, TimeoutConfig, TimeoutPatch
 from actors.stores.base import InsertSession
 from actors.stores.memory import MemoryStore
 from actors.tally import Tally
-from server.serve import tune_gc
+from server.serve import collect_seldom, freeze_what_is_there
 
 CONFIG = TimeoutConfig(30, True, 180, 5)
 LEAD_MS = 5000
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--expiring", type=int, default=10_000, help="of which so many expire (10000)")
     parser.add_argument("--per-second", type=int, default=1000, help="expiries a second (1000)")
     typed = parser.parse_args(argv)
+    collect_seldom()
     print(json.dumps(trio.run(_measure, typed.sessions, typed.expiring, typed.per_second), indent=2))
 
 
@@ -72,7 +73,7 @@ async def _measure(sessions: int, expiring: int, per_second: int) -> dict[str, f
 async def _created(sessions: int) -> dict[str, float]:
     store, clock = MemoryStore(), ScaledClock(_wall_ms())
     async with _Run(store, clock) as run:
-        tune_gc()
+        freeze_what_is_there()
         before = _rss_bytes()
         began = time.perf_counter()
         for _ in range(sessions):
@@ -90,7 +91,7 @@ async def _restored_and_expired(sessions: int, expiring: int, per_second: int) -
     began = time.perf_counter()
     async with _Run(store, clock) as run:
         took = time.perf_counter() - began
-        tune_gc()
+        freeze_what_is_there()
         tally = run.directory.tally = ExactTally(expiring)
         with trio.fail_after((first_ms - clock.now()) / 1000 + expiring / per_second + 60):
             await tally.enough.wait()
