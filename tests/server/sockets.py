@@ -11,12 +11,11 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
 from actors.limits import Limit
 from server.app import make_app
-from server.protocols import Limits
+from server.protocols import DEFAULTS, Limits
 from tests.harness import BASE, OWNER, Api, running_api
 from tests.server.raw import TIMEOUT_S, Running, start
 
 MANY = Limit(1_000_000, 60)
-LIMITS = Limits(ping_s=0.1)  # the server's pinging task goes on until its next ping is due
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(limits: Limits = LIMITS, **changes: Any) -> AsyncIterator[Served]:
+async def serving(limits: Limits = DEFAULTS, **changes: Any) -> AsyncIterator[Served]:
     """A site behind the real listener; `changes` are to its plan. Stopped at the end as a server stops."""
     async with running_api(**{"session_limit": MANY, **changes}) as api, trio.open_nursery() as nursery:
         served = Served(api, await start(nursery, make_app(api.site), limits))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process import BASE, KEY, running_server
+from tests.process import BASE, KEY, ServerProcess, running_server
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 NODE_MIN = (20, 10)  # from here on node has the browser's WebSocket, at first behind a flag
@@ -69,12 +69,12 @@ def node_command() -> list[str]:
 
 @contextmanager
 def running_page(tmp_path: Path, url: str) -> Iterator["subprocess.Popen[str]"]:
-    script = tmp_path / "page.mjs"
-    script.write_text(BROWSER + page_script(url))
+    browser, script = tmp_path / "browser.mjs", tmp_path / "page.mjs"
+    browser.write_text(BROWSER)
+    script.write_text(page_script(url))
+    command = [*node_command(), "--import", browser.as_uri(), str(script)]
     with (tmp_path / "page.log").open("w") as log:
-        page = subprocess.Popen(
-            [*node_command(), script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
-        )
+        page = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
     try:
         yield page
     finally:
@@ -95,23 +95,44 @@ def shown(page: "subprocess.Popen[str]", count: int) -> list[str]:
 
 
 @pytest.mark.timeout(60)
-def test_the_chat_in_the_browser_goes_on_after_a_restart_and_misses_nothing(tmp_path: Path) -> None:
-    """Events are not kept over a restart: what was said while the page was away, it reads anew."""
+def test_the_chat_in_the_browser_goes_on_after_restarts_and_misses_nothing(tmp_path: Path) -> None:
+    """What was said while it was away it gets as events or, when these are lost, it reads it anew."""
     flags = ["--log-level=error"]
     with running_server(tmp_path / "data", *flags) as server, running_page(tmp_path, server.url) as page:
-        type_in(page, "hello")
-        assert shown(page, 2) == ["user-456: hello", "agent-123: hello"]
+        type_in(page, "one")
+        assert shown(page, 2) == ["user-456: one", "agent-123: one"]
+        flags.append(f"--port={server.url.rpartition(':')[2]}")
         page.send_signal(signal.SIGSTOP)
         server.stop(signal.SIGKILL)
-        flags.append(f"--port={server.url.rpartition(':')[2]}")
-        with running_server(tmp_path / "data", *flags) as again, again.client() as http:
-            path = f"{BASE}/{http.get(BASE).json()['sessions'][0]['sessionId']}"
-            http.post(f"{path}/messages", json={"content": "hello?", "transport": "http"})
+        with running_server(tmp_path / "data", *flags) as again:
+            say(again, "two")
             page.send_signal(signal.SIGCONT)
-            said = ["user-456: hello", "agent-123: hello", "user-456: hello?", "agent-123: hello?"]
-            assert shown(page, 5) == ["---", *said]
-            type_in(page, "back again")
-            assert shown(page, 2) == ["user-456: back again", "agent-123: back again"]
-            http.delete(path)
+            assert shown(page, 2) == ["user-456: two", "agent-123: two"]
+            page.send_signal(signal.SIGSTOP)
+            again.stop(signal.SIGKILL)
+        with running_server(tmp_path / "data", *flags) as again:
+            say(again, "three")
+            again.stop(signal.SIGKILL)
+        with running_server(tmp_path / "data", *flags) as again:
+            page.send_signal(signal.SIGCONT)
+            everything = [
+                f"{who}: {word}" for word in ("one", "two", "three") for who in ("user-456", "agent-123")
+            ]
+            assert shown(page, 7) == ["---", *everything]
+            type_in(page, "four")
+            assert shown(page, 2) == ["user-456: four", "agent-123: four"]
+            end(again)
             assert shown(page, 1) == ["The session is over"]
     assert "Error" not in (tmp_path / "page.log").read_text()
+
+
+def say(server: ServerProcess, content: str) -> None:
+    """To the only session, as another page would."""
+    with server.client() as http:
+        path = f"{BASE}/{http.get(BASE).json()['sessions'][0]['sessionId']}/messages"
+        assert http.post(path, json={"content": content, "transport": "http"}).status_code == 201
+
+
+def end(server: ServerProcess) -> None:
+    with server.client() as http:
+        http.delete(f"{BASE}/{http.get(BASE).json()['sessions'][0]['sessionId']}")

@@ -81,6 +81,15 @@ async def test_one_that_is_cut_off_is_not_sent_what_was_unread_even_when_it_is_s
     assert (codes, len(socket.sent)) == ([code], 1)
 
 
+async def test_one_that_is_cut_off_before_it_has_read_is_sent_nothing() -> None:
+    subscription = Subscription()
+    subscription.put(Notice(Chunk("s-1", START_MS, "m-1", "a")))
+    subscription.cut_off("revoked")
+    socket = EagerSocket()
+    assert await stream.send_events(socket, subscription) == 1008
+    assert socket.sent == []
+
+
 # --- real sockets
 
 
@@ -171,7 +180,7 @@ async def test_a_listener_that_reads_nothing_is_cut_with_1013_and_others_lose_no
 
 
 async def test_a_listener_that_never_reads_again_is_gone_after_the_time_of_one_send() -> None:
-    async with serving(Limits(send_s=0.2, ping_s=0.1)) as served:
+    async with serving(Limits(send_s=0.2)) as served:
         session_id = (await served.api.create(timeoutConfig={"autoRenew": False}))["sessionId"]
         async with deaf(served, session_id):
             await flood(served, session_id)

@@ -1,0 +1,202 @@
+"""What benches of events stand on: a server process on one core, and many raw listeners in this one on another.
+
+The listeners are bare sockets, because a WebSocket library here would cost more than the server that is measured.
+"""
+
+import json
+import os
+import re
+import resource
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+BASE = "/api/messaging/sessions"
+KEY = "bench-key-0123456789abcdef"
+NO_LIMITS = (
+    "--session-limit=1000000/minute",
+    "--user-limit=100000000/hour",
+    "--agent-limit=100000000/hour",
+)
+_AGENTS = "agents:\n  - {id: silent, name: Silent, kind: none}\n"
+_UPGRADE = (
+    "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-API-KEY: {key}\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+_TEXT = 0x81
+_SHORT_MAX = 125  # bytes of a frame whose length is one byte
+_REQUESTS_MAX = 500  # on one connection; the server closes it after twice as many
+
+
+class Arrival(NamedTuple):
+    """An event at a listener. `at_s` is of `time.perf_counter`."""
+
+    listener: int
+    at_s: float
+    event: dict[str, Any]
+
+
+@contextmanager
+def pinned_server(*flags: str) -> Iterator[tuple[str, int]]:
+    """`vigil serve` with the agent `silent`, on the last core, while this process keeps to the first.
+
+    With one core both share it. Gives host and port.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        directory = stack.enter_context(tempfile.TemporaryDirectory())
+        agents = f"{directory}/agents.yaml"
+        with open(agents, "w") as file:
+            file.write(_AGENTS)
+        command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
+        command += [f"--agents={agents}", "--log-level=error", *NO_LIMITS, *flags]
+        server = subprocess.Popen(  # noqa: S603  our own
+            command, stdout=subprocess.PIPE, env={**os.environ, "VIGIL_API_KEY": KEY}, text=True
+        )
+        stack.callback(_stop, server)
+        os.sched_setaffinity(server.pid, {cores[-1]})
+        os.sched_setaffinity(0, {cores[0]})
+        stack.callback(os.sched_setaffinity, 0, cores)
+        _raise_descriptor_limit()
+        assert server.stdout is not None  # noqa: S101  piped
+        match = re.search(r"http://\S+", server.stdout.readline())
+        if match is None:
+            raise SystemExit("the server did not start: see its words above")
+        url = urlsplit(match[0])
+        yield url.hostname or "", url.port or 0
+
+
+class Http:
+    """A kept-alive connection, a new one now and then. `post` waits for the answer; `send` leaves it to `drain`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._address = host, port
+        self._sent = 0
+        self._buffer = b""
+        self._connect()
+
+    def post(self, path: str, body: Any, method: str = "POST") -> Any:
+        """The answer's JSON. Raises SystemExit for anything but success."""
+        self.send(path, body, method)
+        while b"\r\n\r\n" not in self._buffer:
+            self._buffer += self.socket.recv(65_536)
+        head, _, rest = self._buffer.partition(b"\r\n\r\n")
+        size = int(re.findall(rb"(?i)content-length: (\d+)", head)[0])
+        while len(rest) < size:
+            rest += self.socket.recv(65_536)
+        self._buffer = rest[size:]
+        if head[9:12] not in {b"200", b"201"}:
+            raise SystemExit(f"the server refused: {rest[:size].decode()}")
+        return json.loads(rest[:size])
+
+    def send(self, path: str, body: Any, method: str = "POST") -> None:
+        self._sent += 1
+        if self._sent % _REQUESTS_MAX == 0:
+            self.socket.close()
+            self._connect()
+        data = json.dumps(body).encode()
+        head = f"{method} {BASE}{path} HTTP/1.1\r\nHost: bench\r\nX-API-KEY: {KEY}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        self.socket.sendall(head.encode() + data)
+
+    def drain(self) -> None:
+        """Throw away what has come."""
+        self.socket.recv(65_536)
+
+    def _connect(self) -> None:
+        self.socket = socket.create_connection(self._address)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+class Ears:
+    """Many listeners. `hear` gives what arrives at any of them."""
+
+    def __init__(self, host: str, port: int, session_ids: Sequence[str]) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._sockets = [self._open(host, port, n, one) for n, one in enumerate(session_ids)]
+        self._unread = [b""] * len(session_ids)
+
+    def hear(self, until_s: float, drained: Http | None = None) -> Iterator[Arrival]:
+        """Everything until this instant of `time.perf_counter`, and what is there when it has passed already.
+
+        What `drained` gets is thrown away meanwhile.
+        """
+        if drained is not None:
+            self._selector.register(drained.socket, selectors.EVENT_READ, None)
+        left = 1.0
+        while left > 0:
+            left = until_s - time.perf_counter()
+            for key, _ in self._selector.select(max(left, 0)):
+                if key.data is None:
+                    assert drained is not None  # noqa: S101  only it has no number
+                    drained.drain()
+                else:
+                    yield from self._read(key.data)
+        if drained is not None:
+            self._selector.unregister(drained.socket)
+
+    def close(self) -> None:
+        for one in self._sockets:
+            one.close()
+
+    def _open(self, host: str, port: int, n: int, session_id: str) -> socket.socket:
+        one = socket.create_connection((host, port))
+        one.sendall(_UPGRADE.format(path=f"{BASE}/{session_id}/events", key=KEY).encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += one.recv(1)  # by one, so that no frame is taken with it
+        if not head.startswith(b"HTTP/1.1 101"):
+            raise SystemExit(f"a listener was refused: {head.decode()}")
+        self._selector.register(one, selectors.EVENT_READ, n)
+        return one
+
+    def _read(self, n: int) -> Iterator[Arrival]:
+        data = self._sockets[n].recv(65_536)
+        at_s = time.perf_counter()
+        if not data:
+            self._selector.unregister(self._sockets[n])
+        frames, self._unread[n] = _frames(self._unread[n] + data)
+        for first, payload in frames:
+            if first == _TEXT:
+                yield Arrival(n, at_s, json.loads(payload))
+
+
+def percentiles(values_s: Sequence[float]) -> dict[str, float]:
+    """p50, p99 and max of durations in seconds, in milliseconds."""
+    if not values_s:
+        raise SystemExit("nothing was measured")
+    ordered = [round(value * 1000, 2) for value in sorted(values_s)]
+    return {
+        "ms_p50": ordered[len(ordered) // 2],
+        "ms_p99": ordered[len(ordered) * 99 // 100],
+        "ms_max": ordered[-1],
+    }
+
+
+def _frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
+    """The whole frames in what a server sent, each as its first byte and its payload, and the rest."""
+    found = []
+    while len(data) > 1:
+        size, start = (data[1], 2) if data[1] <= _SHORT_MAX else (int.from_bytes(data[2:4]), 4)
+        if len(data) < start + size:
+            break
+        found.append((data[0], data[start : start + size]))
+        data = data[start + size :]
+    return found, data
+
+
+def _stop(server: "subprocess.Popen[str]") -> None:
+    server.terminate()
+    server.communicate()
+
+
+def _raise_descriptor_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
