@@ -210,7 +210,7 @@ class Connection:
 
     async def _send_bytes(self, data: bytes) -> None:
         """Shielded: a send that is cancelled half way leaves a broken stream. Its deadline ends it."""
-        next_deadline = send_deadlines(self._limits, len(data))
+        next_deadline = send_deadlines(self._protocol.send_s, len(data))
         with trio.CancelScope(shield=True, deadline=next_deadline()) as scope:
             try:
                 async with self._send_lock:

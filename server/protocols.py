@@ -54,6 +54,7 @@ class Limits:
     send_s: float = (
         30.0  # to take an answer: one send, or all that is left when the client has closed its side
     )
+    listen_s: float = 90.0  # to take a WebSocket frame: one who slept for a minute still hears why it was cut
     linger_s: float = 2.0  # to close its side after an answer that came before the end of its request
     aftermath_s: float = 5.0  # what a handler may still do when its client has gone
     grace_s: float = 10.0  # requests under way at shutdown
@@ -136,6 +137,12 @@ class Http1(H11Protocol):
     has_heads = True
 
     @property
+    def send_s(self) -> float:
+        """How long a client may take for one send."""
+        limits = self.config.limits
+        return limits.listen_s if isinstance(self.stream, WSStream) else limits.send_s
+
+    @property
     def answers_after_eof(self) -> bool:
         """A client may close its side and wait for the answer; not so on a WebSocket."""
         return isinstance(self.connection, h11.Connection)
@@ -171,6 +178,10 @@ class Http2(H2Protocol):
     answers_after_eof = False
     lingers = True
 
+    @property
+    def send_s(self) -> float:
+        return self.config.limits.send_s
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._sent = trio.lowlevel.ParkingLot()
@@ -193,7 +204,7 @@ class Http2(H2Protocol):
             await self._abandon(event.stream_id)
         data = event.data if isinstance(event, Body) else b""
         parts: list[StreamEvent] = [Body(event.stream_id, piece) for piece in pieces(data)]
-        next_deadline = send_deadlines(self.config.limits, len(data))
+        next_deadline = send_deadlines(self.config.limits.send_s, len(data))
         with trio.CancelScope(deadline=next_deadline()) as scope:
             for part in parts or [event]:
                 scope.deadline = next_deadline()
@@ -241,13 +252,13 @@ def pieces(data: bytes) -> list[bytes]:
     return [data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES)]
 
 
-def send_deadlines(limits: Limits, size: int) -> Callable[[], float]:
-    """When the next piece of an answer must have been taken: in send_s, and in time for all of its `size`.
+def send_deadlines(patience_s: float, size: int) -> Callable[[], float]:
+    """When the next piece of an answer must have been taken: in `patience_s`, and in time for all of its `size`.
 
     Without the first a client could stop in the middle of a long answer, without the second read it by drops.
     """
-    end = trio.current_time() + limits.send_s + size / _SEND_BYTES_PER_S
-    return lambda: min(end, trio.current_time() + limits.send_s)
+    end = trio.current_time() + patience_s + size / _SEND_BYTES_PER_S
+    return lambda: min(end, trio.current_time() + patience_s)
 
 
 def summary(error: BaseException | None) -> dict[str, str]:

@@ -100,43 +100,55 @@ def _store(settings: Settings) -> Store:
 
 
 async def _serve(settings: Settings, store: Store, agents: Mapping[str, AgentEntry]) -> None:
-    stop = trio.Event()
-    clock = ScaledClock.resume(store.anchor, wall=_wall_ms, scale=settings.time_scale)
-    try:
-        async with trio.open_nursery() as nursery:
-            running: Site = await nursery.start(
-                partial(site.run, _plan(settings, store, agents, clock), stop=stop)
-            )
-            freeze_what_is_there()
-            await _listen(settings, running, next(iter(agents)))
-            stop.set()
-    finally:
-        with trio.CancelScope(shield=True):
-            await catalogue.close(agents)
-            await store.close()
+    told_to_stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_heed_signals, told_to_stop)
+        try:
+            await _serve_until(told_to_stop, settings, store, agents)
+        finally:
+            with trio.CancelScope(shield=True):
+                await catalogue.close(agents)
+                await store.close()
+            nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
-async def _listen(settings: Settings, running: Site, agent_id: str) -> None:
-    """Take requests until a signal says to stop, and then until those under way are finished."""
+async def _heed_signals(
+    told_to_stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """From before anything runs until all is closed: a second signal must not cut a clean stop short."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("stopping", signal=signal.Signals(number).name, again=told_to_stop.is_set() or None)
+            told_to_stop.set()
+
+
+async def _serve_until(
+    told_to_stop: trio.Event, settings: Settings, store: Store, agents: Mapping[str, AgentEntry]
+) -> None:
+    stop = trio.Event()
+    clock = ScaledClock.resume(store.anchor, wall=_wall_ms, scale=settings.time_scale)
+    async with trio.open_nursery() as nursery:
+        plan = _plan(settings, store, agents, clock)
+        running: Site = await nursery.start(partial(site.run, plan, stop=stop))
+        freeze_what_is_there()
+        await _listen(told_to_stop, settings, running, next(iter(agents)))
+        stop.set()
+
+
+async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, agent_id: str) -> None:
+    """Take requests until told to stop, and then until those under way are finished."""
     shutdown = trio.Event()
     app = make_app(running, body_timeout_s=settings.body_timeout_s)
     endpoint = Endpoint(settings.host, settings.port, settings.tls_cert, settings.tls_key)
+    serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_wait_for_signal, running, shutdown)
-        serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings))
-        async with trio.open_nursery() as listening:
-            for url in await listening.start(serving):
-                _announce(settings, url, agent_id)
-        nursery.cancel_scope.cancel()
-
-
-async def _wait_for_signal(running: Site, shutdown: trio.Event) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name)
-            running.stop_taking_requests()
-            shutdown.set()
+        for url in await nursery.start(serving):
+            _announce(settings, url, agent_id)
+        await told_to_stop.wait()
+        running.stop_taking_requests()
+        shutdown.set()
 
 
 def _announce(settings: Settings, url: str, agent_id: str) -> None:

@@ -32,7 +32,6 @@ _UPGRADE = (
 )
 _TEXT = 0x81
 _SHORT_MAX = 125  # bytes of a frame whose length is one byte
-_REQUESTS_MAX = 500  # on one connection; the server closes it after twice as many
 
 
 class Arrival(NamedTuple):
@@ -74,13 +73,12 @@ def pinned_server(*flags: str) -> Iterator[tuple[str, int]]:
 
 
 class Http:
-    """A kept-alive connection, a new one now and then. `post` waits for the answer; `send` leaves it to `drain`."""
+    """A kept-alive connection. `post` waits for the answer; `send` leaves it to `drain`."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._address = host, port
-        self._sent = 0
         self._buffer = b""
-        self._connect()
+        self.socket = socket.create_connection((host, port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def post(self, path: str, body: Any, method: str = "POST") -> Any:
         """The answer's JSON. Raises SystemExit for anything but success."""
@@ -97,10 +95,6 @@ class Http:
         return json.loads(rest[:size])
 
     def send(self, path: str, body: Any, method: str = "POST") -> None:
-        self._sent += 1
-        if self._sent % _REQUESTS_MAX == 0:
-            self.socket.close()
-            self._connect()
         data = json.dumps(body).encode()
         head = f"{method} {BASE}{path} HTTP/1.1\r\nHost: bench\r\nX-API-KEY: {KEY}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
@@ -109,10 +103,6 @@ class Http:
     def drain(self) -> None:
         """Throw away what has come."""
         self.socket.recv(65_536)
-
-    def _connect(self) -> None:
-        self.socket = socket.create_connection(self._address)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class Ears:

@@ -210,3 +210,10 @@ def test_sigterm_ends_with_exit_code_0_and_keeps_everything(tmp_path: Path) -> N
         )
     with running_server(tmp_path / "data") as server, server.client() as http:
         assert http.get(f"{BASE}/{session['sessionId']}/messages").json()["messages"][-1]["content"] == "kept"
+
+
+def test_a_second_signal_does_not_cut_a_clean_stop_short(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data") as server:
+        for _ in range(4):
+            server.process.send_signal(signal.SIGTERM)
+        assert server.stop(signal.SIGTERM) == 0

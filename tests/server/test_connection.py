@@ -127,7 +127,7 @@ async def test_a_client_that_reads_slowly_but_steadily_gets_its_whole_answer(
 
 
 async def test_a_long_answer_has_a_deadline_for_each_piece_and_one_for_all(autojump_clock: MockClock) -> None:
-    next_deadline = send_deadlines(Limits(send_s=30.0), 64 * 1024 * 100)
+    next_deadline = send_deadlines(30.0, 64 * 1024 * 100)
     began = trio.current_time()
     assert next_deadline() == began + 30
     await trio.sleep(120)

@@ -180,7 +180,7 @@ async def test_a_listener_that_reads_nothing_is_cut_with_1013_and_others_lose_no
 
 
 async def test_a_listener_that_never_reads_again_is_gone_after_the_time_of_one_send() -> None:
-    async with serving(Limits(send_s=0.2)) as served:
+    async with serving(Limits(listen_s=0.2)) as served:
         session_id = (await served.api.create(timeoutConfig={"autoRenew": False}))["sessionId"]
         async with deaf(served, session_id):
             await flood(served, session_id)
