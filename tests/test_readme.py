@@ -23,6 +23,11 @@ def test_the_settings_table_is_what_the_settings_say() -> None:
     assert table[1] == settings_table()
 
 
+def test_the_chat_is_the_one_that_is_tested() -> None:
+    chat = README.parent / "docs" / "chat.py"
+    assert f"```python\n{chat.read_text()}```\n" in README.read_text()
+
+
 def test_the_three_calls_work_as_printed_and_get_the_answers_printed(tmp_path: Path) -> None:
     calls = CALL.findall(README.read_text())
     assert len(calls) == 3
