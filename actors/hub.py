@@ -263,13 +263,17 @@ def _id(notice: Notice) -> int:
 
 
 def _text_bytes(news: Event | Chunk | Resync) -> int:
-    """About how long the news is, without encoding it."""
+    """About how long the news is as UTF-8, without making its JSON."""
     if isinstance(news, Chunk):
-        return len(news.text)
+        return _utf8_bytes(news.text)
     if isinstance(news, Resync):
         return 0
     data = news.data
     if isinstance(data, Broadcast):
         message = data.message
-        return len(message.content) + len(message.metadata) + len(message.attachments)
-    return len(data.session.metadata) if isinstance(data, Created | TimeoutUpdated) else 0
+        return sum(map(_utf8_bytes, (message.content, message.metadata, message.attachments)))
+    return _utf8_bytes(data.session.metadata) if isinstance(data, Created | TimeoutUpdated) else 0
+
+
+def _utf8_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())

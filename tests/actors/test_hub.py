@@ -222,6 +222,12 @@ async def test_at_most_256_kib_of_a_session_are_kept(autojump_clock: MockClock) 
     assert await heard(subscribe(hub, 99 - fit, 100)) == ["resync 100"]
 
 
+def test_what_is_kept_is_counted_as_it_goes_over_the_wire() -> None:
+    plain = event(1, "s-1", Broadcast(Message("m", T0, "u", False, "x" * 1000, "{}", "")))
+    faces = event(1, "s-1", Broadcast(Message("m", T0, "u", False, "\N{GRINNING FACE}" * 1000, "{}", "")))
+    assert Notice(faces).bytes - Notice(plain).bytes == 3000
+
+
 async def test_one_event_over_the_bound_is_heard_but_not_kept(autojump_clock: MockClock) -> None:
     hub = Hub()
     listener = subscribe(hub, None, 0)
