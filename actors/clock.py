@@ -25,7 +25,7 @@ class ScaledClock:
     def __init__(self, start_ms: int, *, scale: float = 1.0, wall: Callable[[], int] | None = None) -> None:
         self.scale = scale
         self._ms_per_s = 1000.0 * scale
-        self._start_ms = float(start_ms)
+        self._start_ms = start_ms
         self._start_s = trio.current_time()
         self._wall = wall
         self._anchor = Anchor(wall() if wall else start_ms, start_ms)
@@ -45,7 +45,7 @@ class ScaledClock:
 
     def now(self) -> int:
         """The current instant of session time, to the nearest millisecond: at `deadline(t)` it is `t`."""
-        return round(self._start_ms + (trio.current_time() - self._start_s) * self._ms_per_s)
+        return self._start_ms + round((trio.current_time() - self._start_s) * self._ms_per_s)
 
     def deadline(self, at_ms: int) -> float:
         """The instant of Trio's clock at which `now()` will be `at_ms`."""

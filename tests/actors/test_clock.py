@@ -119,13 +119,13 @@ async def test_reading_it_often_does_not_make_it_drift(mock_clock: MockClock) ->
 # --- the anchor
 
 
-async def test_without_an_anchor_it_starts_at_the_wall_clock() -> None:
+async def test_without_an_anchor_it_starts_at_the_wall_clock(mock_clock: MockClock) -> None:
     assert ScaledClock.resume(None, wall=Wall(EPOCH_MS), scale=60).now() == EPOCH_MS
 
 
 @pytest.mark.parametrize(("scale", "down_session_ms"), [(1.0, 7_000), (60.0, 420_000), (0.5, 3_500)])
 async def test_it_goes_on_from_the_anchor_with_the_down_time_at_the_new_scale(
-    scale: float, down_session_ms: int
+    scale: float, down_session_ms: int, mock_clock: MockClock
 ) -> None:
     anchor = Anchor(wall_ms=EPOCH_MS, session_ms=EPOCH_MS + 9 * DAY_MS)
     clock = ScaledClock.resume(anchor, wall=Wall(EPOCH_MS + 7_000), scale=scale)
