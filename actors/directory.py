@@ -20,14 +20,13 @@ from actors.lifecycle import End, Phase, Transition, begin, merge, phase, tombst
 from actors.limits import Limits
 from actors.mailbox import Saving
 from actors.records import Session, TimeoutConfig, TimeoutPatch, Tombstone
-from actors.session import SessionActor
+from actors.session import SessionActor, save_answer
 from actors.stores.base import (
     BrokenRecord,
     ForgetTombstones,
     InsertSession,
     PendingTurn,
     RemoveSession,
-    SaveAnswer,
     Store,
     Write,
 )
@@ -288,8 +287,5 @@ def _creation(transition: Transition, saving: Saving | None) -> list[Write]:
     session = transition.session
     writes: list[Write] = [InsertSession(session)]
     if saving is not None:
-        answer = saving.encode(transition)
-        writes.append(
-            SaveAnswer(saving.scope, saving.key, saving.body_sha256, answer, session.key, session.created_at)
-        )
+        writes.append(save_answer(session.key, session.created_at, saving, transition))
     return writes

@@ -34,6 +34,11 @@ from actors.stores.base import (
 RETRY_S = 1.0  # until something that fell due but could not be committed is tried again
 
 
+def save_answer(key: int, now: int, saving: Saving, transition: Transition) -> SaveAnswer:
+    """What a command with an idempotency key commits beside its own effects."""
+    return SaveAnswer(saving.scope, saving.key, saving.body_sha256, saving.encode(transition), key, now)
+
+
 def end_of(state: Tombstone | Gone) -> VigilError:
     """What is said to those who come after the end."""
     return SessionExpired(state) if isinstance(state, Tombstone) else SessionNotFound(state.id)
@@ -146,7 +151,7 @@ def _writes(before: Session, now: int, asks: Sequence[Ask], transitions: Sequenc
     for ask, transition in zip(asks, transitions, strict=True):
         writes.extend(_message_writes(before.key, transition))
         if ask.saving is not None and transition.refusal is None:
-            writes.append(_save_answer(before.key, now, ask.saving, transition))
+            writes.append(save_answer(before.key, now, ask.saving, transition))
     return writes
 
 
@@ -159,7 +164,3 @@ def _message_writes(key: int, transition: Transition) -> list[Write]:
     if turn is not None and not is_its_own:
         writes.append(UpdateTurn(key, *turn))
     return writes
-
-
-def _save_answer(key: int, now: int, saving: Saving, transition: Transition) -> SaveAnswer:
-    return SaveAnswer(saving.scope, saving.key, saving.body_sha256, saving.encode(transition), key, now)

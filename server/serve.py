@@ -75,7 +75,7 @@ def _refusals(error: BaseException) -> list[str] | None:
 
 def _run(settings: Settings) -> None:
     collect_seldom()
-    _raise_descriptor_limit()
+    raise_descriptor_limit()
     open_data_dir(settings.data_dir)
     agents = _agents(settings)
     if settings.api_key is None:
@@ -83,7 +83,7 @@ def _run(settings: Settings) -> None:
     trio.run(_serve, settings, _store(settings), agents)
 
 
-def _raise_descriptor_limit() -> None:
+def raise_descriptor_limit() -> None:
     """A connection is a descriptor; the usual soft limit of 1024 is for programs that use select()."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

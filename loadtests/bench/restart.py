@@ -26,9 +26,9 @@ from actors.clock import Anchor
 from actors.records import Session, TimeoutConfig
 from actors.stores.base import InsertSession
 from actors.stores.sqlite import SqliteStore
+from loadtests.bench.rig import BASE, KEY
 
 CONFIG = TimeoutConfig(1440, True, 4320, 5)
-KEY = "bench-key-0123456789abcdef"
 _CHUNK = 5000
 
 
@@ -77,7 +77,7 @@ def _start(data_dir: Path) -> float:
         match = re.search(r"http://\S+", server.stdout.readline())
         if match is None:
             raise SystemExit("the server did not start: see its words above")
-        url = f"{match[0]}/api/messaging/sessions/{UUID(int=0)}"
+        url = f"{match[0]}{BASE}/{UUID(int=0)}"
         request = urllib.request.Request(url, headers={"X-API-KEY": KEY})  # noqa: S310  to ourselves
         with urllib.request.urlopen(request) as answer:  # noqa: S310
             answer.read()

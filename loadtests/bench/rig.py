@@ -6,7 +6,6 @@ The listeners are bare sockets, because a WebSocket library here would cost more
 import json
 import os
 import re
-import resource
 import selectors
 import socket
 import subprocess
@@ -17,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
+
+from server.serve import raise_descriptor_limit
 
 BASE = "/api/messaging/sessions"
 KEY = "bench-key-0123456789abcdef"
@@ -63,7 +64,7 @@ def pinned_server(*flags: str) -> Iterator[tuple[str, int]]:
         os.sched_setaffinity(server.pid, {cores[-1]})
         os.sched_setaffinity(0, {cores[0]})
         stack.callback(os.sched_setaffinity, 0, cores)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()
         assert server.stdout is not None  # noqa: S101  piped
         match = re.search(r"http://\S+", server.stdout.readline())
         if match is None:
@@ -185,8 +186,3 @@ def _frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
 def _stop(server: "subprocess.Popen[str]") -> None:
     server.terminate()
     server.communicate()
-
-
-def _raise_descriptor_limit() -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
