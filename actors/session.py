@@ -112,6 +112,10 @@ class SessionActor:
             self._not_before = trio.current_time() + RETRY_S
             for ask in asks:
                 ask.fail(error)
+        except trio.Cancelled:
+            for ask in asks:
+                ask.fail(Overloaded("The server is stopping"))
+            raise
         except Exception as bug:
             self.state = before  # what its supervisor and the directory know; the store is read anew
             broken = SessionBroken(before.id, f"{type(bug).__name__} in its actor")

@@ -21,6 +21,7 @@ from server import site as sites
 from server.app import make_app
 from server.auth import SCOPES, Principal
 from server.call import Site
+from server.direct import Direct
 
 BASE = "/api/messaging/sessions"
 START_MS = 1_795_338_000_000  # 2026-11-22T09:00:00.000Z
@@ -114,7 +115,19 @@ async def _over_asgi(app: Any, scope: dict[str, Any], content: bytes) -> Answer:
     return Answer(head["status"], httpx.Headers(head["headers"]), body)
 
 
-WAYS: Mapping[str, Callable[[Site], WayIn]] = {"quart": quart_way}
+def direct_way(site: Site) -> WayIn:
+    """As values, without bytes: what scenarios and simulations use."""
+    direct = Direct(site)
+
+    async def send(method: str, target: str, headers: Iterable[tuple[str, str]], content: bytes) -> Answer:
+        answer = await direct.request(method, target, [("Host", "localhost"), *headers], content)
+        return Answer(answer.status, httpx.Headers(list(answer.headers)), answer.body)
+
+    return send
+
+
+WAYS: Mapping[str, Callable[[Site], WayIn]] = {"quart": quart_way, "direct": direct_way}
+FRAMED_WAYS = [way for way in WAYS.values() if way is not direct_way]  # the ones on which a body has a length
 
 
 def fake_ids(seed: int = 1) -> Callable[[], str]:

@@ -20,7 +20,7 @@ from tests.contract.operations import (
     errors,
     subject,
 )
-from tests.harness import Api
+from tests.harness import FRAMED_WAYS, Api
 
 BODY_MAX = 256 * 1024
 JSON = {"Content-Type": "application/json"}
@@ -142,6 +142,7 @@ async def test_a_body_of_256_kib_is_taken_and_one_byte_more_is_413(
     assert (answer.status, answer.code) == (413, "PAYLOAD_TOO_LARGE")
 
 
+@pytest.mark.parametrize("way", FRAMED_WAYS, indirect=True)
 @NEED_A_BODY
 async def test_a_body_that_is_announced_too_large_is_413_before_any_of_it_came(
     api: Api, operation: Operation
