@@ -1,4 +1,4 @@
-"""What benches of events stand on: a server process on one core, and many raw listeners in this one on another.
+"""What benches stand on: servers as processes on one core, and in this one, on another, a client and raw listeners.
 
 The listeners are bare sockets, because a WebSocket library here would cost more than the server that is measured.
 """
@@ -13,7 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,7 +27,10 @@ NO_LIMITS = (
     "--user-limit=100000000/hour",
     "--agent-limit=100000000/hour",
 )
-_AGENTS = "agents:\n  - {id: silent, name: Silent, kind: none}\n"
+_AGENTS = """agents:
+  - {id: silent, name: Silent, kind: none}
+  - {id: echo, name: Echo, kind: echo}
+"""
 _UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-API-KEY: {key}\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -43,34 +47,70 @@ class Arrival(NamedTuple):
     event: dict[str, Any]
 
 
-@contextmanager
-def pinned_server(*flags: str) -> Iterator[tuple[str, int]]:
-    """`vigil serve` with the agent `silent`, on the last core, while this process keeps to the first.
+class Address(NamedTuple):
+    """Where a server listens, and the process that it is."""
 
-    With one core both share it. Gives host and port.
+    host: str
+    port: int
+    pid: int
+
+
+@contextmanager
+def generator_pinned() -> Iterator[int]:
+    """This process, and what it starts, on the first core. Gives the last one, for servers.
+
+    With one core both share it.
     """
     cores = sorted(os.sched_getaffinity(0))
-    with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory())
-        agents = f"{directory}/agents.yaml"
-        with open(agents, "w") as file:
-            file.write(_AGENTS)
-        command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
-        command += [f"--agents={agents}", "--log-level=error", *NO_LIMITS, *flags]
-        server = subprocess.Popen(  # noqa: S603  our own
-            command, stdout=subprocess.PIPE, env={**os.environ, "VIGIL_API_KEY": KEY}, text=True
-        )
-        stack.callback(_stop, server)
-        os.sched_setaffinity(server.pid, {cores[-1]})
-        os.sched_setaffinity(0, {cores[0]})
-        stack.callback(os.sched_setaffinity, 0, cores)
-        raise_descriptor_limit()
+    os.sched_setaffinity(0, {cores[0]})
+    try:
+        yield cores[-1]
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def started(command: Sequence[str], core: int, **environ: str) -> Iterator[Address]:
+    """A server process on this core, that prints its URL in its first line. Raises SystemExit when it does not."""
+    raise_descriptor_limit()
+    server = subprocess.Popen(  # noqa: S603  our own
+        command, stdout=subprocess.PIPE, env={**os.environ, **environ}, text=True
+    )
+    try:
+        os.sched_setaffinity(server.pid, {core})
         assert server.stdout is not None  # noqa: S101  piped
         match = re.search(r"http://\S+", server.stdout.readline())
         if match is None:
-            raise SystemExit("the server did not start: see its words above")
+            raise SystemExit(f"the server did not start ({' '.join(command)}): see its words above")
         url = urlsplit(match[0])
-        yield url.hostname or "", url.port or 0
+        yield Address(url.hostname or "", url.port or 0, server.pid)
+    finally:
+        _stop(server)
+
+
+@contextmanager
+def vigil_server(core: int, *flags: str) -> Iterator[Address]:
+    """`vigil serve` on SQLite in a new directory, with the agents `silent` and `echo`, and limits out of reach."""
+    with tempfile.TemporaryDirectory() as directory:
+        agents = Path(directory, "agents.yaml")
+        agents.write_text(_AGENTS)
+        command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
+        command += [f"--agents={agents}", "--log-level=error", *NO_LIMITS, *flags]
+        with started(command, core, VIGIL_API_KEY=KEY) as address:
+            yield address
+
+
+@contextmanager
+def pinned_server(*flags: str) -> Iterator[tuple[str, int]]:
+    """`vigil_server` on the last core, while this process keeps to the first. Gives host and port."""
+    with generator_pinned() as core, vigil_server(core, *flags) as address:
+        yield address.host, address.port
+
+
+def cpu_s(pid: int) -> float:
+    """What a process has had of its core, all threads together, in user and kernel mode."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Http:

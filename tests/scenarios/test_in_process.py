@@ -70,11 +70,14 @@ async def test_a_crash_in_the_middle_of_a_commit_loses_it_and_answers_nothing(
         async def beat() -> None:
             await server.request("POST", f"{BASE}/{session_id}/heartbeat", HEADERS)
 
-        ask: Callable[[], Awaitable[object]] = {"create": partial(create, server), "heartbeat": beat}[what]
+        asks: dict[str, Callable[[], Awaitable[object]]] = {
+            "create": partial(create, server),
+            "heartbeat": beat,
+        }
 
         async def change() -> None:
             with pytest.raises(Disconnected):
-                await ask()
+                await asks[what]()
 
         nursery.start_soon(change)
         await trio.sleep(1)
