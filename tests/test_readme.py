@@ -44,7 +44,7 @@ def _until_shaped_like(
     printed: Any, server: ServerProcess, command: str, known: dict[str, str]
 ) -> dict[str, Any]:
     """The answer; the agent's reply, which comes by itself, may take a moment to be in the history."""
-    patience = time.monotonic() + 5
+    patience = time.monotonic() + 60
     while _shape(answer := _run(server, command, known)) != _shape(printed):
         assert command.startswith("curl -X GET"), (answer, printed)
         assert time.monotonic() < patience, (answer, printed)
@@ -61,7 +61,7 @@ def _run(server: ServerProcess, command: str, known: dict[str, str]) -> dict[str
     headers = dict(value.split(": ", 1) for option, value in options if option == "-H")
     body = "".join(value for option, value in options if option == "-d")
     url = next(word for word in words if word.startswith("http"))
-    answer = httpx.request(method, url, headers=headers, content=body)
+    answer = httpx.request(method, url, headers=headers, content=body, timeout=60)
     assert answer.is_success, answer.text
     got: dict[str, Any] = answer.json()
     return got

@@ -460,7 +460,7 @@ def marks(path: Path) -> set[int]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """Erasing goes on in real time, in a thread of the store's own that nothing else can be asked about."""
-    with trio.fail_after(30):
+    with trio.fail_after(120):
         while not holds():  # noqa: ASYNC110
             await trio.sleep(0.02)
 

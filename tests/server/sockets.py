@@ -53,14 +53,25 @@ async def listening(
     if credential is not None:
         sent.append((b"Authorization", f"Bearer {credential}".encode()))
     path = f"{BASE}/{session_id}/events{query}"
-    async with open_websocket(
-        "127.0.0.1", port, path, use_ssl=False, extra_headers=sent, subprotocols=subprotocols or None
-    ) as socket:
-        try:
-            yield socket
-        finally:
-            if socket.closed:  # the library then leaves its side of the connection open
-                await socket._stream.aclose()
+    async with (
+        _closing_what_the_library_leaves_open() as sockets,
+        open_websocket(
+            "127.0.0.1", port, path, use_ssl=False, extra_headers=sent, subprotocols=subprotocols or None
+        ) as socket,
+    ):
+        sockets.append(socket)
+        yield socket
+
+
+@asynccontextmanager
+async def _closing_what_the_library_leaves_open() -> AsyncIterator[list[WebSocketConnection]]:
+    """Its own side of a connection that the server has closed, even when that was while it closed it itself."""
+    sockets: list[WebSocketConnection] = []
+    try:
+        yield sockets
+    finally:
+        for socket in sockets:
+            await trio.aclose_forcefully(socket._stream)
 
 
 async def event(socket: WebSocketConnection) -> Any:

@@ -40,7 +40,7 @@ def test_the_chat_in_python_says_what_the_agent_says(tmp_path: Path) -> None:
             env={**os.environ, "VIGIL_URL": server.url, "VIGIL_API_KEY": KEY},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
     assert (chat.stderr, chat.returncode) == ("", 0)
@@ -94,7 +94,7 @@ def shown(page: "subprocess.Popen[str]", count: int) -> list[str]:
     return [page.stdout.readline().rstrip("\n") for _ in range(count)]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 def test_the_chat_in_the_browser_goes_on_after_restarts_and_misses_nothing(tmp_path: Path) -> None:
     """What was said while it was away it gets as events or, when these are lost, it reads it anew."""
     flags = ["--log-level=error"]

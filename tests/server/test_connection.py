@@ -116,13 +116,13 @@ async def test_a_client_that_does_not_read_its_answer_is_cut_and_leaves_nothing(
 async def test_a_client_that_reads_slowly_but_steadily_gets_its_whole_answer(
     nursery: trio.Nursery, small_app: QuartTrio
 ) -> None:
-    server = await start(nursery, small_app, Limits(send_s=0.5))
+    server = await start(nursery, small_app, Limits(send_s=1.5))
     async with connect(server) as client:
         await client.send(GET.replace(b"/ ", b"/big "))
         await client.until(b"\r\n\r\n")
         for _ in range(12):
             await client.exactly(len(BIG) // 24)
-            await trio.sleep(0.06)
+            await trio.sleep(0.15)
         await client.exactly(len(BIG) // 2)
 
 

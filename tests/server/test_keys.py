@@ -311,7 +311,7 @@ def test_processes_that_change_the_keys_at_once_lose_none(data_dir: Path) -> Non
         maker.stdin.write("go\n")
         maker.stdin.flush()
     for maker in makers:
-        maker.communicate(timeout=30)
+        maker.communicate(timeout=120)
         assert maker.returncode == 0
     names = {key.name for key in read_keys(data_dir)}
     assert names == {f"{name}-{n}" for name in "abc" for n in range(10)}

@@ -209,7 +209,7 @@ async def test_shutdown_closes_what_is_idle_finishes_what_runs_and_refuses_what_
             gate.opened.set()
             assert (await busy.answer()).body == b"through"
             assert await assert_cut(busy) == b""
-            with trio.fail_after(1.0):
+            with trio.fail_after(TIMEOUT_S):
                 await settle(lambda: not own.child_tasks)
     assert farewells == ["app"]
 
@@ -222,7 +222,7 @@ async def test_a_tls_handshake_that_never_comes_does_not_hold_up_a_shutdown(
         async with connect(server):
             await trio.testing.wait_all_tasks_blocked(0.02)
             server.shutdown.set()
-            with trio.fail_after(1.0):
+            with trio.fail_after(TIMEOUT_S):
                 await settle(lambda: not own.child_tasks)
 
 
@@ -241,7 +241,7 @@ async def test_what_has_not_finished_when_the_grace_period_ends_is_cut(
             await trio.testing.wait_all_tasks_blocked(0.05)
             server.shutdown.set()
             began = trio.current_time()
-            with trio.fail_after(1.5):
+            with trio.fail_after(TIMEOUT_S):
                 await settle(lambda: not own.child_tasks)
             assert trio.current_time() - began >= SHORT_S
             assert len(await client.rest()) < len(BIG)

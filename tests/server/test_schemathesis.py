@@ -90,7 +90,7 @@ def aimed_at(session_id: str) -> Iterator[None]:
         schemathesis.hooks.unregister(before_call)
 
 
-@pytest.mark.timeout(180 if not PROVING else 3600)
+@pytest.mark.timeout(300 if not PROVING else 3600)
 def test_the_server_does_what_its_description_says(server: ServerProcess) -> None:
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json", config=config())
     with server.client() as client:

@@ -59,7 +59,7 @@ def talk_to(make_agent: MakeAgent) -> Any:
 
 async def fails(agent: Agent, talk: Talk | None = None) -> str:
     """What a client is told. Nothing here may wait for a time-out."""
-    with pytest.raises(AgentFailed) as failure, trio.fail_after(5):
+    with pytest.raises(AgentFailed) as failure, trio.fail_after(60):
         await agent.reply((talk or Talk("Hi")).turn)
     assert not isinstance(failure.value, AgentTimedOut)
     return str(failure.value)
@@ -171,7 +171,7 @@ async def test_pieces_are_said_as_they_arrive(nursery: trio.Nursery, talk_to: An
         talk.said.append(text)
         heard.set()
 
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         assert await talk_to(server).reply(talk.turn._replace(say=say)) == Reply("Hello")
     assert talk.said == ["Hel", "lo"]
 
@@ -222,7 +222,7 @@ async def test_a_stream_that_stays_open_after_its_last_word_delays_nobody(
     nursery: trio.Nursery, talk_to: Any
 ) -> None:
     server = await serve(nursery, events(piece("Hello", "stop"), then=stall))
-    with trio.fail_after(2):
+    with trio.fail_after(60):
         assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
         await server.cut.wait()
 
@@ -335,7 +335,7 @@ async def test_retry_after_is_waited_for(nursery: trio.Nursery, talk_to: Any) ->
 async def test_retry_after_in_the_past_or_unreadable_is_no_harm(nursery: trio.Nursery, talk_to: Any) -> None:
     past = {"Date": "Sun, 22 Nov 2026 09:00:00 GMT", "Retry_After": "Sun, 22 Nov 2026 08:00:00 GMT"}
     server = await serve(nursery, answer(429, **past), answer(429, Retry_After="soon"), events(*HELLO))
-    with trio.fail_after(2):
+    with trio.fail_after(60):
         assert await talk_to(server).reply(Talk("Hi").turn) == Reply("Hello")
 
 
@@ -359,9 +359,9 @@ async def test_a_server_that_says_nothing_for_the_turns_time_is_a_time_out(
     nursery: trio.Nursery, talk_to: Any
 ) -> None:
     server = await serve(nursery, stall, events(piece("Hel"), then=stall), events(*HELLO))
-    agent = talk_to(server, turn_timeout_s=0.05)
+    agent = talk_to(server, turn_timeout_s=1.0)
     for _ in range(2):
-        with pytest.raises(AgentTimedOut, match=r"did not answer within 0\.05 s"):
+        with pytest.raises(AgentTimedOut, match=r"did not answer within 1 s"):
             await agent.reply(Talk("Hi").turn)
     assert await agent.reply(Talk("Hi").turn) == Reply("Hello")
 
@@ -372,7 +372,7 @@ async def test_a_cancelled_turn_lets_go_of_its_connection(nursery: trio.Nursery,
     with trio.CancelScope() as scope:
         await agent.reply(talk.turn._replace(say=lambda _piece: scope.cancel()))
     assert scope.cancelled_caught
-    with trio.fail_after(2):
+    with trio.fail_after(60):
         await server.cut.wait()
     assert await agent.reply(talk.turn) == Reply("Hello")
 
@@ -420,7 +420,7 @@ async def test_keep_alives_that_never_end_take_no_memory(nursery: trio.Nursery, 
     server = await serve(nursery, streamed(b"", then=for_ever(b": still thinking\n\n" * 4000)))
     tracemalloc.start()
     try:
-        with trio.move_on_after(0.2) as scope:
+        with trio.move_on_after(1.0) as scope:
             await talk_to(server).reply(Talk("Hi").turn)
         assert scope.cancelled_caught
         assert traced_peak() < 8 * MIB

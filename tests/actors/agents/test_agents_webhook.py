@@ -154,7 +154,7 @@ async def test_anything_else_is_a_failure_and_is_not_posted_again(
 ) -> None:
     server = await serve(nursery, bad, GOOD)
     agent, talk = post_to(server), Talk("Hi")
-    with pytest.raises(AgentFailed) as failure, trio.fail_after(5):
+    with pytest.raises(AgentFailed) as failure, trio.fail_after(60):
         await agent.reply(talk.turn)
     assert told in str(failure.value)
     assert len(str(failure.value)) < 100
@@ -196,7 +196,7 @@ async def test_a_receiver_that_stalls_is_a_time_out_and_not_posted_to_again(
 ) -> None:
     server = await serve(nursery, stall)
     with pytest.raises(AgentTimedOut):
-        await post_to(server, turn_timeout_s=0.05).reply(Talk("Hi").turn)
+        await post_to(server, turn_timeout_s=1.0).reply(Talk("Hi").turn)
     assert len(server.asked) == 1
 
 
