@@ -28,7 +28,7 @@ serve: $(SERVER) ## run the server on http://127.0.0.1:3000 (ARGS='--port 8080' 
 	@$(BIN)/vigil serve $(ARGS)
 
 test: $(DEV) ## run all tests (ARGS='-k limits' passes flags on)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 check: $(DEV) ## format, lint, types, import direction
 	$(BIN)/ruff format --check .
@@ -41,7 +41,7 @@ format: $(DEV) ## rewrite the code in house format
 	$(BIN)/ruff check --fix .
 
 prove: $(DEV) ## the long measure: more crash rounds, longer property runs, benches
-	VIGIL_PROVE=1 $(BIN)/python -m pytest --timeout 3600 $(ARGS)
+	VIGIL_PROVE=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 7200 $(ARGS)
 	$(BIN)/python -m loadtests.bench.live_sessions
 
 clean: ## remove what setup made
