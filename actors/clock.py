@@ -47,7 +47,7 @@ class ScaledClock:
         """The current instant of session time, to the nearest millisecond: at `deadline(t)` it is `t`."""
         return self._start_ms + round((trio.current_time() - self._start_s) * self._ms_per_s)
 
-    def deadline(self, at_ms: int) -> float:
+    def deadline(self, at_ms: float) -> float:
         """The instant of Trio's clock at which `now()` will be `at_ms`."""
         return self._start_s + (at_ms - self._start_ms) / self._ms_per_s
 

@@ -4,6 +4,8 @@ Beginning, ending, finding and listing sessions. The tasks around it are in `ser
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from functools import partial
 from itertools import islice
 from typing import Literal, NamedTuple, NoReturn
 
@@ -16,12 +18,13 @@ from actors.events import Event
 from actors.hub import Hub
 from actors.idempotency import Keys
 from actors.index import SessionIndex, merged
-from actors.lifecycle import End, Phase, Transition, begin, merge, phase, tombstone
+from actors.lifecycle import End, Phase, Transition, begin, creation, merge, phase, tombstone
 from actors.limits import Limits
 from actors.mailbox import Saving
 from actors.records import Session, TimeoutConfig, TimeoutPatch, Tombstone
 from actors.session import SessionActor, save_answer
 from actors.stores.base import (
+    OWED,
     BrokenRecord,
     ForgetTombstones,
     InsertSession,
@@ -84,18 +87,20 @@ class Directory:
         self.tally = Tally()
         self.budget = RestartBudget()
         self.tombstones = Tombstones(rules.tombstone_minutes, rules.tombstone_max)
-        self.hub = Hub()
+        self.hub = Hub(self._only_event)
         self.turns = Turns(agents, store, clock, self.hub, new_id, nursery)
         self._agents = agents
         self._rules = rules
         self.new_id = new_id
-        self._next_key = next_key
+        self._first_key = self._next_key = next_key
         self._nursery = nursery
+        self._context = Context()
         self._actors: dict[str, SessionActor] = {}
         self._live = SessionIndex()
         self._broken: dict[str, BrokenRecord] = {}
         self._warned = 0
         self._creating = 0
+        self.watch: Callable[[str, Transition], None] | None = None  # told of every committed transition
 
     # --- finding
 
@@ -146,20 +151,23 @@ class Directory:
         metadata: str,
         patch: TimeoutPatch,
         saving: Saving | None = None,
+        now: int | None = None,
     ) -> Transition:
-        """Commit a new session and start its actor.
+        """Commit a new session and start its actor. It begins at `now`, the instant at which it was admitted.
 
         Raises AgentNotFound; Overloaded at the session cap; StoreUnavailable.
         """
         if len(self._actors) + self._creating >= self._rules.session_max:
             raise Overloaded(f"The server holds its {self._rules.session_max} sessions", retry_after_s=60)
-        transition = begin(self._new_session(self.agent(agent_id), user_id, metadata, patch))
+        transition = begin(
+            self._new_session(self.agent(agent_id), user_id, metadata, patch, now or self.clock.now())
+        )
         self._creating += 1
         try:
             await self.store.commit(_creation(transition, saving))
         finally:
             self._creating -= 1
-        self._publish(transition.events)
+        self._tell_creation(transition.events)
         self.spawn(transition.session)
         return transition
 
@@ -181,7 +189,8 @@ class Directory:
         self._actors[session.id] = actor
         self._live.add(session.created_at, session.id, session.agent_id, session.user_id)
         self._warned += session.warned
-        self._nursery.start_soon(supervise, actor, self)
+        # Nothing of whoever creates it lives on with it: not the request's context, not a name of its own.
+        self._context.run(partial(self._nursery.start_soon, supervise, actor, self, name="session"))
         return actor
 
     def give_up(self, record: BrokenRecord) -> None:
@@ -191,12 +200,16 @@ class Directory:
     # --- what actors and their supervisor tell
 
     def settled(self, actor: SessionActor, before: Session, transitions: Sequence[Transition]) -> None:
+        after = actor.state
         self.tally.note_depth(len(transitions))
+        if isinstance(after, Session) and before.event_id == 1 < after.event_id:
+            self._recall_creation(before)
         for transition in transitions:
             self._publish(transition.events)
+            if self.watch is not None:
+                self.watch(before.id, transition)
             if transition.turn and transition.turn[1] in TURN_ENDS:
                 self.turns.settle(before.id, transition.turn[0])
-        after = actor.state
         if isinstance(after, Session):
             self._warned += after.warned - before.warned
             self._start_turns(actor, transitions)
@@ -214,13 +227,13 @@ class Directory:
         actor.state = session
         self.hub.resync(session.id, session.event_id, self.clock.now())
         for turn in pending:
-            self.turns.submit(actor, turn.message, turn.turn)
+            self.turns.resubmit(actor, turn.message, turn.turn)
 
     def quarantine(self, actor: SessionActor, why: str) -> None:
         session = actor.session
         self._remove(session)
         self.give_up(BrokenRecord(session.key, session.id, why))
-        actor.mailbox.close(SessionBroken(session.id, why))
+        actor.close(SessionBroken(session.id, why))
         self.hub.abandon(session.id)
 
     # --- private
@@ -237,8 +250,9 @@ class Directory:
         actor = self._actors.get(session_id)
         return actor.session if actor is not None else self.tombstones[session_id]
 
-    def _new_session(self, entry: AgentEntry, user_id: str, metadata: str, patch: TimeoutPatch) -> Session:
-        now = self.clock.now()
+    def _new_session(
+        self, entry: AgentEntry, user_id: str, metadata: str, patch: TimeoutPatch, now: int
+    ) -> Session:
         key, self._next_key = self._next_key, self._next_key + 1
         return Session(
             key=key,
@@ -274,8 +288,28 @@ class Directory:
 
     def _start_turns(self, actor: SessionActor, transitions: Sequence[Transition]) -> None:
         for transition in transitions:
-            if transition.message and transition.turn and transition.turn[1] == "waiting":
-                self.turns.submit(actor, transition.message, "waiting")
+            message, turn = transition.message, transition.turn
+            if message and turn and turn[0] == message.created_at and turn[1] in OWED:
+                self.turns.submit(actor, message, turn[1])
+
+    def _only_event(self, session_id: str) -> Event | None:
+        """That of its creation, while nothing else has happened to it since it was created in this run."""
+        session = self._actors[session_id].session
+        return creation(session) if session.event_id == 1 and self._is_of_this_run(session) else None
+
+    def _recall_creation(self, session: Session) -> None:
+        if self._is_of_this_run(session):
+            self.hub.recall(creation(session))
+
+    def _is_of_this_run(self, session: Session) -> bool:
+        return session.key >= self._first_key
+
+    def _tell_creation(self, events: Sequence[Event]) -> None:
+        """Nobody can listen yet, and an only event is kept as the session itself: a million have no other."""
+        if len(events) > 1:
+            self._publish(events)
+        else:
+            self.tally.note(events[0])
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:

@@ -5,8 +5,8 @@ oldest of all go first. An event is one `Notice` however many listen, so that it
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
 
 import trio
 
@@ -132,9 +132,15 @@ class _Channel:
 
 
 class Hub:
-    """The channels of all sessions that have kept events or listeners."""
+    """The channels of all sessions that have kept events or listeners.
 
-    def __init__(self) -> None:
+    A session whose only event so far is that of its creation needs no channel: `only_event` makes that one again
+    from the session when somebody asks for it, and `recall` keeps it once there are more. It gives None when the
+    session has more, or its creation is no longer kept.
+    """
+
+    def __init__(self, only_event: Callable[[str], Event | None] = lambda _: None) -> None:
+        self._only_event = only_event
         self._channels: dict[str, _Channel] = {}
         self._kept: OrderedDict[Notice, None] = OrderedDict()  # by all channels, oldest first
         self._bytes = 0
@@ -147,10 +153,19 @@ class Hub:
         """Keep committed events and hand them to those who listen. A session's last event ends its channel."""
         for event in events:
             notice = Notice(event)
-            if isinstance(event.data, Expired | Ended):
+            if isinstance(event.data, (Expired, Ended)):
                 self._close(event.session_id, notice, "over")
             else:
-                self._keep(self._channel(event.session_id), notice)
+                channel = self._channel(event.session_id)
+                self._keep(channel, notice)
+                _hand_out(channel, notice)
+                self._drop_if_empty(event.session_id, channel)
+
+    def recall(self, event: Event) -> None:
+        """Keep a session's first event before its second is published; it was told when it happened."""
+        channel = self._channel(event.session_id)
+        if not channel.kept:
+            self._keep(channel, Notice(event))
 
     def say(self, chunk: Chunk) -> None:
         """Hand a piece of an answer to those who listen."""
@@ -163,6 +178,8 @@ class Hub:
 
         `newest` is the id of the session's newest committed event.
         """
+        if after == 0 and newest == 1 and (event := self._only_event(session_id)) is not None:
+            self.recall(event)
         channel = self._channel(session_id)
         subscription = Subscription()
         for notice in self._missed(session_id, channel, after, newest, now):
@@ -213,8 +230,6 @@ class Hub:
             self._drop_oldest_of(channel)
         while self._bytes > ALL_KEPT_BYTES_MAX:
             self._drop_oldest_of_all()
-        _hand_out(channel, notice)
-        self._drop_if_empty(notice.news.session_id, channel)
 
     def _drop_oldest_of(self, channel: _Channel) -> None:
         dropped = channel.kept.pop(0)
@@ -264,16 +279,27 @@ def _id(notice: Notice) -> int:
 
 def _text_bytes(news: Event | Chunk | Resync) -> int:
     """About how long the news is as UTF-8, without making its JSON."""
-    if isinstance(news, Chunk):
-        return _utf8_bytes(news.text)
-    if isinstance(news, Resync):
-        return 0
-    data = news.data
-    if isinstance(data, Broadcast):
-        message = data.message
-        return sum(map(_utf8_bytes, (message.content, message.metadata, message.attachments)))
-    return _utf8_bytes(data.session.metadata) if isinstance(data, Created | TimeoutUpdated) else 0
+    if isinstance(news, Event):
+        text_bytes = _EVENT_BYTES.get(type(news.data))
+        return text_bytes(news.data) if text_bytes else 0
+    return _utf8_bytes(news.text) if isinstance(news, Chunk) else 0
+
+
+def _message_bytes(data: Broadcast) -> int:
+    message = data.message
+    return _utf8_bytes(message.content) + _utf8_bytes(message.metadata) + _utf8_bytes(message.attachments)
+
+
+def _metadata_bytes(data: Created | TimeoutUpdated) -> int:
+    return _utf8_bytes(data.session.metadata)
 
 
 def _utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
+
+
+_EVENT_BYTES: dict[type, Callable[[Any], int]] = {
+    Broadcast: _message_bytes,
+    Created: _metadata_bytes,
+    TimeoutUpdated: _metadata_bytes,
+}

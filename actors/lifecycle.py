@@ -10,7 +10,7 @@ A session is in one of four phases; `TABLE` says what each command does in each.
 """
 
 from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
@@ -42,7 +42,7 @@ from actors.records import (
 MINUTE_MS = 60_000
 
 
-class Phase(Enum):
+class Phase(StrEnum):
     LIVE = "live"
     DUE = "due"
     EXPIRED = "expired"
@@ -129,6 +129,11 @@ class Transition(NamedTuple):
         return self.state
 
 
+def taken_at(transition: Transition) -> int:
+    """The instant of a command that was carried out: that of its events, or of the activity that it was."""
+    return transition.events[0].at if transition.events else transition.session.last_activity
+
+
 # --- the formula
 
 
@@ -152,12 +157,17 @@ def due_at(session: Session) -> int:
     return expires_at(session) if session.warned else warn_at(session)
 
 
+def can_extend(session: Session) -> bool:
+    """Whether a renewal would still move its deadline: `expires_at` is below the cap."""
+    return expires_at(session) < max_expires_at(session)
+
+
 def is_near_expiration(session: Session, now: int) -> bool:
     return warn_at(session) <= now < expires_at(session)
 
 
 def expiry_reason(session: Session) -> ExpiryReason:
-    return "max_duration" if expires_at(session) == max_expires_at(session) else "inactivity"
+    return "inactivity" if can_extend(session) else "max_duration"
 
 
 def phase(state: State, now: int) -> Phase:
@@ -168,6 +178,11 @@ def phase(state: State, now: int) -> Phase:
 
 def merge(config: TimeoutConfig, patch: TimeoutPatch) -> TimeoutConfig:
     """`config` with what `patch` says, field by field. Equal results are one object, for a million share it."""
+    return _merged(config, patch)
+
+
+@lru_cache(maxsize=4096)
+def _merged(config: TimeoutConfig, patch: TimeoutPatch) -> TimeoutConfig:
     return _one(
         TimeoutConfig._make(old if new is None else new for old, new in zip(config, patch, strict=True))
     )
@@ -196,7 +211,13 @@ def tombstone(session: Session) -> Tombstone:
 
 def begin(session: Session) -> Transition:
     """The first transition of a session that was just made."""
-    return _live(session, session.created_at, {}, Created(session))
+    return _live(session, session.created_at, Created(session))
+
+
+def creation(session: Session) -> Event:
+    """A session's first event again, as long as it is the only one: nothing that it tells has changed since."""
+    at = session.created_at
+    return Event(1, session.id, at, Created(session._replace(last_activity=at, renewed_at=at, event_id=0)))
 
 
 def step(state: State, command: Command, now: int) -> Transition:
@@ -204,30 +225,43 @@ def step(state: State, command: Command, now: int) -> Transition:
     return TABLE[phase(state, now)][type(command)](state, command, now)
 
 
-def _live(session: Session, now: int, changes: dict[str, Any], *news: EventData, **rest: Any) -> Transition:
-    """The session goes on with `changes`; its warning fires with them when its time has come."""
-    after = session._replace(**changes) if changes else session
-    if not after.warned and now >= warn_at(after):
-        news = (*news, ExpirationWarning(expires_at(after), expires_at(after) - now))
-        after = after._replace(warned=True)
-    events = tuple(Event(after.event_id + n, after.id, now, data) for n, data in enumerate(news, 1))
-    return Transition(after._replace(event_id=after.event_id + len(events)), events, **rest)
+def _live(
+    session: Session,
+    now: int,
+    *news: EventData,
+    message: Message | None = None,
+    turn: tuple[int, TurnState] | None = None,
+    was_renewed: bool = False,
+) -> Transition:
+    """The session goes on as it is now, with `news`; its warning fires with them when its time has come."""
+    if not session.warned and now >= warn_at(session):
+        session = session._replace(warned=True)
+        news = (*news, ExpirationWarning(expires_at(session), expires_at(session) - now))
+    if not news:
+        return Transition(session, (), message, turn, was_renewed)
+    events = tuple([Event(n, session.id, now, data) for n, data in enumerate(news, session.event_id + 1)])
+    return Transition(_with_news(session, len(news), message), events, message, turn, was_renewed)
 
 
-def _activity(session: Session, now: int) -> tuple[dict[str, Any], bool]:
-    """What a sign of life changes, and whether it renewed the session."""
-    changes: dict[str, Any] = {"last_activity": now}
-    if not session.config.auto_renew:
-        return changes, False
-    changes["renewed_at"] = now
-    if expires_at(session) == max_expires_at(session):
-        return changes, False
-    return changes | {"renewal_count": session.renewal_count + 1, "warned": False}, True
+# These two are on every command's way, and change a record in a fifth of the time that `_replace` takes.
 
 
-def _renewed(session: Session, changes: dict[str, Any]) -> Renewed:
-    after = session._replace(**changes)
-    return Renewed(expires_at(after), after.renewal_count)
+def _with_news(session: Session, count: int, message: Message | None) -> Session:
+    *rest, event_id, last_message_at = session
+    last = last_message_at if message is None else message.created_at
+    return Session._make((*rest, event_id + count, last))
+
+
+def _activity(session: Session, now: int) -> tuple[Session, tuple[Renewed, ...]]:
+    """The session after a sign of life, and the news if that renewed it, which arms its warning again."""
+    *rest, _, renewed_at, config, count, warned, event_id, last_message_at = session
+    if not config.auto_renew:
+        same = (renewed_at, config, count, warned, event_id, last_message_at)
+        return Session._make((*rest, now, *same)), ()
+    renews = can_extend(session)
+    renewal = (now, config, count + renews, warned and not renews, event_id, last_message_at)
+    after = Session._make((*rest, now, *renewal))
+    return after, ((Renewed(expires_at(after), after.renewal_count),) if renews else ())
 
 
 def _next_instant(session: Session, now: int) -> int:
@@ -236,61 +270,41 @@ def _next_instant(session: Session, now: int) -> int:
 
 
 def _send(session: Session, command: Send, now: int) -> Transition:
-    changes, renewed = _activity(session, now)
+    message_id, content, metadata, attachments, turn = command
     at = _next_instant(session, now)
-    message = Message(
-        command.message_id,
-        at,
-        session.user_id,
-        False,
-        command.content,
-        command.metadata,
-        command.attachments,
+    message = Message(message_id, at, session.user_id, False, content, metadata, attachments)
+    after, renewed = _activity(session, now)
+    return _live(
+        after, now, Broadcast(message), *renewed, message=message, turn=(at, turn), was_renewed=bool(renewed)
     )
-    changes["last_message_at"] = at
-    news: list[EventData] = [Broadcast(message)]
-    if renewed:
-        news.append(_renewed(session, changes))
-    return _live(session, now, changes, *news, message=message, turn=(at, command.turn), was_renewed=renewed)
 
 
 def _answer(session: Session, command: Answer, now: int) -> Transition:
+    message_id, content, metadata, turn_at = command
     at = _next_instant(session, now)
-    message = Message(
-        command.message_id,
-        at,
-        session.agent_id,
-        True,
-        command.content,
-        command.metadata,
-        "",
-        command.turn_at,
-    )
-    changes = {"last_message_at": at}
-    turn = (command.turn_at, "answered")
-    return _live(session, now, changes, Broadcast(message), message=message, turn=turn)
+    message = Message(message_id, at, session.agent_id, True, content, metadata, "", turn_at)
+    return _live(session, now, Broadcast(message), message=message, turn=(turn_at, "answered"))
 
 
 def _begin_turn(session: Session, command: BeginTurn, now: int) -> Transition:
-    return _live(session, now, {}, turn=(command.turn_at, command.state))
+    return _live(session, now, turn=(command.turn_at, command.state))
 
 
 def _fail_turn(session: Session, command: FailTurn, now: int) -> Transition:
     news = AgentError(command.message_id, command.code, command.message)
-    return _live(session, now, {}, news, turn=(command.turn_at, "failed"))
+    return _live(session, now, news, turn=(command.turn_at, "failed"))
 
 
 def _heartbeat(session: Session, _command: Heartbeat, now: int) -> Transition:
-    changes, renewed = _activity(session, now)
-    news = [_renewed(session, changes)] if renewed else []
-    return _live(session, now, changes, *news, was_renewed=renewed)
+    after, renewed = _activity(session, now)
+    return _live(after, now, *renewed, was_renewed=bool(renewed))
 
 
 def _renew(session: Session, _command: Renew, now: int) -> Transition:
-    if expires_at(session) == max_expires_at(session):
+    if not can_extend(session):
         return Transition(session, refusal=RenewalRefused(session.id, "max_duration"))
-    changes = {"renewed_at": now, "renewal_count": session.renewal_count + 1, "warned": False}
-    return _live(session, now, changes, _renewed(session, changes), was_renewed=True)
+    after = session._replace(renewed_at=now, renewal_count=session.renewal_count + 1, warned=False)
+    return _live(after, now, Renewed(expires_at(after), after.renewal_count), was_renewed=True)
 
 
 def _retime(session: Session, command: Retime, now: int) -> Transition:
@@ -305,11 +319,11 @@ def _retime(session: Session, command: Retime, now: int) -> Transition:
         session.config.warning_threshold_minutes,
     ):
         after = after._replace(warned=False)
-    return _live(after, now, {}, TimeoutUpdated(after))
+    return _live(after, now, TimeoutUpdated(after))
 
 
 def _tick(session: Session, _command: Tick, now: int) -> Transition:
-    return _live(session, now, {})
+    return _live(session, now)
 
 
 def _end(session: Session, _command: End, now: int) -> Transition:

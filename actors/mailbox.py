@@ -4,14 +4,15 @@ An ask is always answered, and waiting for the answer cannot be cancelled: what 
 committed already, whoever still listens.
 
     asker                                 actor
-    await mailbox.ask(command)    ->      for ask in await mailbox.take():
+                                          await mailbox.wait()
+    await mailbox.ask(command)    ->      for ask in mailbox.take():
       a Transition                <-          ask.answer(transition)
       raises its refusal          <-          ask.answer(transition with a refusal)
       raises what went wrong      <-          ask.fail(error)
     raises Overloaded at once when CAPACITY asks wait, and the session's end once it is closed
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 import trio
@@ -58,16 +59,18 @@ class Ask:
 
 
 class Mailbox:
-    """First in, first out; one taker."""
+    """First in, first out; one taker. Empty, it holds nothing: a million of them wait."""
 
     __slots__ = ("_asks", "_end", "_taker")
 
     def __init__(self) -> None:
-        self._asks: list[Ask] = []
+        self._asks: Sequence[Ask] = ()
         self._taker: trio.lowlevel.Task | None = None
         self._end: Exception | None = None
 
-    def __len__(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """How many asks wait to be taken."""
         return len(self._asks)
 
     async def ask(
@@ -78,19 +81,29 @@ class Mailbox:
             raise self._end
         if len(self._asks) >= CAPACITY and not always:
             raise Overloaded("Too many requests wait for this session")
-        self._asks.append(Ask(command, saving, trio.lowlevel.current_task()))
-        if self._taker is not None:
-            taker, self._taker = self._taker, None
+        ask = Ask(command, saving, trio.lowlevel.current_task())
+        if isinstance(self._asks, list):
+            self._asks.append(ask)
+        else:
+            self._asks = [ask]
+        taker = self._taker
+        if taker is not None and taker.custom_sleep_data is self:
             trio.lowlevel.reschedule(taker)
         transition: Transition = await trio.lowlevel.wait_task_rescheduled(_never_abort)
         return transition
 
-    async def take(self) -> list[Ask]:
-        """All asks that wait, at least one. The only place where an actor can be cancelled."""
-        if not self._asks:
-            self._taker = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._abort_take)
-        asks, self._asks = self._asks, []
+    def wait(self) -> Awaitable[None]:
+        """Until an ask waits; not to be awaited while one does. The only place where an actor can be cancelled.
+
+        A function and not a coroutine: a million takers wait here, each without a frame for it.
+        """
+        self._taker = task = trio.lowlevel.current_task()
+        task.custom_sleep_data = self  # until it is rescheduled, for whatever reason: then Trio forgets it
+        return trio.lowlevel.wait_task_rescheduled(_stop_waiting)  # noqa: ASYNC105  the caller awaits it
+
+    def take(self) -> Sequence[Ask]:
+        """All asks that wait."""
+        asks, self._asks = self._asks, ()
         return asks
 
     def close(self, end: Exception) -> None:
@@ -100,13 +113,12 @@ class Mailbox:
 
     def refuse(self, error: Exception) -> None:
         """Answer everything that waits with `error`."""
-        asks, self._asks = self._asks, []
-        for ask in asks:
+        for ask in self.take():
             ask.fail(error)
 
-    def _abort_take(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._taker = None
-        return trio.lowlevel.Abort.SUCCEEDED
+
+def _stop_waiting(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _never_abort(_raise_cancel: object) -> trio.lowlevel.Abort:

@@ -74,7 +74,7 @@ async def _restore(directory: Directory, snapshot: Snapshot) -> None:
             await trio.lowlevel.checkpoint()
     for pending in snapshot.pending_turns:
         if pending.session_key in actors:
-            directory.turns.submit(actors[pending.session_key], pending.message, pending.turn)
+            directory.turns.resubmit(actors[pending.session_key], pending.message, pending.turn)
     directory.limits.restore(snapshot.windows, directory.agent_of)
 
 

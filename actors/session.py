@@ -18,7 +18,7 @@ from actors.errors import (
     StoreUnavailable,
     VigilError,
 )
-from actors.lifecycle import Command, Tick, Transition, due_at, step
+from actors.lifecycle import Tick, Transition, due_at, step
 from actors.mailbox import Ask, Mailbox, Saving
 from actors.records import Gone, Session, State, Tombstone
 from actors.stores.base import (
@@ -54,14 +54,18 @@ class Home(Protocol):
         """These transitions are committed, and nobody has an answer yet."""
 
 
-class SessionActor:
-    """One live session. `state` is what is committed, so reading it needs no ask."""
+class SessionActor(Mailbox):
+    """One live session, which is its own mailbox. `state` is what is committed, so reading it needs no ask.
 
-    __slots__ = ("_home", "_not_before", "_scope", "mailbox", "state")
+    `ask` raises a command's refusal; Overloaded when 64 commands wait; StoreUnavailable when it could not be
+    committed, and then nothing of it happened.
+    """
+
+    __slots__ = ("_home", "_not_before", "_scope", "state")
 
     def __init__(self, session: Session, home: Home) -> None:
+        super().__init__()
         self.state: State = session
-        self.mailbox = Mailbox()
         self._home = home
         self._scope: trio.CancelScope | None = None
         self._not_before = 0.0  # on Trio's clock: no timer is served earlier
@@ -72,24 +76,16 @@ class SessionActor:
         assert isinstance(self.state, Session)  # noqa: S101  only the directory's live actors are read
         return self.state
 
-    async def ask(
-        self, command: Command, saving: Saving | None = None, *, always: bool = False
-    ) -> Transition:
-        """Have the command carried out and committed.
-
-        Raises its refusal; Overloaded when 64 commands wait; StoreUnavailable when it could not be committed,
-        and then nothing of it happened.
-        """
-        return await self.mailbox.ask(command, saving, always=always)
-
     async def run(self) -> None:
         """Live until the session is over. Whatever it raises is a bug; `state` is then as before it."""
         while isinstance(self.state, Session):
             with trio.CancelScope(deadline=self._wake_at(self.state)) as self._scope:
                 while isinstance(self.state, Session):  # here and not in a function: a million frames wait
-                    await self._serve(await self.mailbox.take())
+                    if not self._asks:
+                        await self.wait()
+                    await self._serve(self.take())
             await self._serve_timer()
-        self.mailbox.close(end_of(self.state))
+        self.close(end_of(self.state))
 
     def re_aim(self) -> None:
         """The clock has jumped: the deadline lies elsewhere on Trio's clock now."""
@@ -104,7 +100,7 @@ class SessionActor:
         if isinstance(self.state, Session) and self._home.clock.now() >= due_at(self.state):
             await self._serve([Ask(Tick(), None, None)])
 
-    async def _serve(self, asks: list[Ask]) -> None:
+    async def _serve(self, asks: Sequence[Ask]) -> None:
         before = self.state
         try:
             await self._carry_out(asks)
@@ -121,10 +117,10 @@ class SessionActor:
             broken = SessionBroken(before.id, f"{type(bug).__name__} in its actor")
             for ask in asks:
                 ask.fail(broken)
-            self.mailbox.refuse(broken)  # a turn's answer among them would be given twice: turns begin anew
+            self.refuse(broken)  # a turn's answer among them would be given twice: turns begin anew
             raise
 
-    async def _carry_out(self, asks: list[Ask]) -> None:
+    async def _carry_out(self, asks: Sequence[Ask]) -> None:
         now = self._home.clock.now()
         before, state = self.session, self.state
         transitions = []
@@ -143,7 +139,9 @@ class SessionActor:
     def _aim_earlier(self) -> None:
         """A later deadline is left alone: the actor wakes at the old one and looks again."""
         if self._scope is not None and isinstance(self.state, Session):
-            self._scope.deadline = min(self._scope.deadline, self._wake_at(self.state))
+            wake_at = self._wake_at(self.state)
+            if wake_at < self._scope.deadline:  # noqa: PLR1730  setting it costs more than looking at it
+                self._scope.deadline = wake_at
 
 
 def _writes(before: Session, now: int, asks: Sequence[Ask], transitions: Sequence[Transition]) -> list[Write]:

@@ -58,25 +58,18 @@ async def supervise(actor: SessionActor, ward: Ward) -> None:
     nobody will give.
     """
     try:
-        await _keep_running(actor, ward)
+        while True:
+            try:
+                return await actor.run()  # here and not in a function: a million frames wait
+            except Exception:
+                log.exception("an actor crashed", session_id=actor.state.id)
+                ward.crashed(actor)
+            if why := await _restart(actor, ward):
+                log.error("a session is quarantined", session_id=actor.state.id, why=why)
+                return ward.quarantine(actor, why)
     except trio.Cancelled:
-        actor.mailbox.close(Overloaded("The server is stopping"))
+        actor.close(Overloaded("The server is stopping"))
         raise
-
-
-async def _keep_running(actor: SessionActor, ward: Ward) -> None:
-    while True:
-        try:
-            await actor.run()
-        except Exception:
-            log.exception("an actor crashed", session_id=actor.state.id)
-            ward.crashed(actor)
-        else:
-            return
-        if why := await _restart(actor, ward):
-            log.error("a session is quarantined", session_id=actor.state.id, why=why)
-            ward.quarantine(actor, why)
-            return
 
 
 async def _restart(actor: SessionActor, ward: Ward) -> str | None:

@@ -1,5 +1,6 @@
 """Counts of what happened, as plain numbers: whoever wants metrics reads them here, off the way of requests."""
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from actors.events import Broadcast, Event, Expired
 LATENESS_BUCKETS_MS = (1, 2, 5, 10, 25, 50, 100, 250, 1000)
 MAILBOX_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
+_BEYOND = float("inf")
 _DETAIL: dict[type, Callable[[Any], str]] = {
     Expired: lambda expired: expired.reason,
     Broadcast: lambda broadcast: "agent" if broadcast.message.is_agent else "user",
@@ -41,4 +43,4 @@ class Tally:
 
 
 def _bucket(bounds: tuple[int, ...], value: int) -> float:
-    return next((bound for bound in bounds if value <= bound), float("inf"))
+    return bounds[bisect_left(bounds, value)] if value <= bounds[-1] else _BEYOND

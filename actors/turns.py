@@ -2,7 +2,7 @@
 
 A turn is a task beside the actor, never in its way: it asks the actor to commit what became of it. A message's
 turn goes waiting -> started -> answered or failed; a restart runs a started one once more, as retried, and fails
-a retried one (spec section 4).
+a retried one (spec section 4). One that need not wait is started from the first, in the commit of its message.
 """
 
 from collections import deque
@@ -31,7 +31,7 @@ _AFTER_RESTART: dict[TurnState, TurnState] = {"waiting": "started", "started": "
 
 
 class _Owed(NamedTuple):
-    """A message that waits for its answer, and the state its turn takes when it begins."""
+    """A message that waits for its answer, and the state its turn takes when it begins: "" for it has begun."""
 
     message: Message
     begins_as: TurnState
@@ -104,22 +104,33 @@ class Turns:
         return entry is None or entry.agent is not None
 
     @contextmanager
-    def claim(self, session_id: str) -> Iterator[None]:
-        """Keep room for one more turn while a send is under way. Raises Overloaded when too many wait."""
+    def claim(self, session_id: str) -> Iterator[TurnState]:
+        """Keep room for one more turn while a send is under way; gives the state that it is stored with.
+
+        Raises Overloaded when too many wait.
+        """
         queue = self._queues.setdefault(session_id, _Queue())
         if len(queue.owed) + queue.claimed >= WAITING_MAX:
             raise Overloaded("Too many messages wait for this session's agent")
+        state: TurnState = "waiting" if queue.owed or queue.claimed else "started"
         queue.claimed += 1
         try:
-            yield
+            yield state
         finally:
             queue.claimed -= 1
             self._drop_if_idle(session_id, queue)
 
     def submit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
-        """Queue the turn of a committed message; `state` is the committed one."""
+        """Queue the turn of a message that was just committed; `state` is the committed one."""
+        self._submit(actor, _Owed(message, "started" if state == "waiting" else ""))
+
+    def resubmit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
+        """Queue the turn of a message that was committed before a restart."""
+        self._submit(actor, _Owed(message, _AFTER_RESTART[state]))
+
+    def _submit(self, actor: SessionActor, owed: _Owed) -> None:
         queue = self._queues.setdefault(actor.state.id, _Queue())
-        queue.owed.append(_Owed(message, _AFTER_RESTART[state]))
+        queue.owed.append(owed)
         if not queue.working:
             queue.working = True
             queue.scope = trio.CancelScope()
@@ -161,7 +172,9 @@ class Turns:
     async def _begin(self, actor: SessionActor, owed: _Owed) -> Reply:
         if owed.begins_as == "failed":
             raise AgentFailed("The agent was interrupted twice while it answered")
-        await _commit(actor, BeginTurn(owed.message.created_at, owed.begins_as))
+        if owed.begins_as:
+            await _commit(actor, BeginTurn(owed.message.created_at, owed.begins_as))
+        await trio.lowlevel.checkpoint_if_cancelled()  # the session may be over
         return await self._ask_agent(actor, owed.message)
 
     async def _ask_agent(self, actor: SessionActor, message: Message) -> Reply:

@@ -19,7 +19,7 @@ from actors.stores.memory import MemoryStore
 from server import site as sites
 from server.auth import SCOPES, Principal
 from server.call import Site
-from server.direct import Answer, Direct, Listener
+from server.direct import Answer, Content, Direct, Listener
 from server.site import Plan
 
 KEY = "in-process-key-0123456789"  # has all scopes
@@ -96,7 +96,7 @@ class InProcessServer:
         return self.plan.clock.now()
 
     async def request(
-        self, method: str, target: str, headers: Iterable[tuple[str, str]] = (), content: bytes = b""
+        self, method: str, target: str, headers: Iterable[tuple[str, str]] = (), content: Content = b""
     ) -> Answer:
         """See `Direct.request`. Raises Disconnected when the server is down, or goes down before it has answered."""
         if not self.is_up:

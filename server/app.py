@@ -113,6 +113,8 @@ class _QuartRequest(_Head):
             try:
                 async for chunk in self._request.body:
                     body += chunk
+                    if len(body) > bytes_max:  # Quart bounds what it holds, not what it has handed out
+                        raise PayloadTooLarge(bytes_max)
             except RequestEntityTooLarge:
                 raise PayloadTooLarge(bytes_max) from None
         if patience.cancelled_caught:

@@ -13,6 +13,7 @@ import hmac
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from actors.errors import VigilError
@@ -29,6 +30,7 @@ SCOPES: tuple[Scope, ...] = (
 SUBPROTOCOL = "vigil.v1"
 
 _TOKEN_SCOPES: frozenset[Scope] = frozenset({"sessions:read", "sessions:write", "sessions:manage"})
+_TOKENS_MAX = 4096  # so many that were good are remembered
 _BEARER_SUBPROTOCOL = "bearer."
 _CHALLENGE = 'Bearer realm="vigil"'
 # RFC 6750 section 2.1, b64token; RFC 9110 section 11.1: the scheme's case does not count.
@@ -71,6 +73,7 @@ class Authenticator:
     def __init__(self, find_key: Callable[[str], Principal | None], secret: bytes) -> None:
         self._find_key = find_key
         self._keyed = hmac.new(secret, digestmod="sha256")
+        self._good_token = lru_cache(_TOKENS_MAX)(self._check_token)  # one that is good stays so
 
     def authenticate(
         self, authorization: Header, x_api_key: Header = None, subprotocols: Sequence[str] = ()
@@ -80,19 +83,16 @@ class Authenticator:
         `subprotocols` are those that a WebSocket client offers.
         """
         credential = _presented(authorization, x_api_key, subprotocols)
-        principal = self._find_key(credential) or self._token(credential)
-        if principal is None:
-            raise _bad_credentials()
-        return principal
+        return self._find_key(credential) or self._good_token(credential)
 
     def mint(self, session_id: str) -> str:
         """The session's token: always the same one."""
         return f"{session_id}.{self._signature(session_id)}"
 
-    def _token(self, credential: str) -> Principal | None:
+    def _check_token(self, credential: str) -> Principal:
         session_id, _, signature = credential.rpartition(".")
         if not hmac.compare_digest(signature, self._signature(session_id)):
-            return None
+            raise _bad_credentials()
         return Principal(session_id, "session token", _TOKEN_SCOPES, session_id)
 
     def _signature(self, session_id: str) -> str:

@@ -1,7 +1,8 @@
 """One request under way, and the site that it is made to. What adapters, gateway and operations hand each other."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, NamedTuple, Protocol
 
 from actors.directory import Directory
@@ -50,6 +51,11 @@ class Stream(Protocol):
 Body = bytes | Stream
 
 
+Record = Callable[["Call", str, "Reply | None"], None]
+"""Told of each request once its answer is whole, or has begun: the call, the operation's name and the answer; None
+when the client has gone before."""
+
+
 class Reply(NamedTuple):
     """A whole answer, or the beginning of one whose body is still being made."""
 
@@ -73,6 +79,8 @@ class Site:
     allowed_origins: frozenset[str] = frozenset()
     ready: bool = True
     listeners: dict[Subscription, Principal] = field(default_factory=dict)  # on the events WebSockets
+    record: Record | None = None
+    order: Iterator[int] = field(default_factory=count)
 
     def stop_taking_requests(self) -> None:
         """The server is about to stop: say so to readiness probes and to those who listen."""
@@ -99,6 +107,9 @@ class Call:
     status: int | None = None  # when it is not the route's own
     media_type: str | None = None  # likewise
     headers: list[tuple[str, str]] = field(default_factory=list)
+    taken: int | None = None  # when the session's actor took its command up
+    order: int = 0  # among all requests, by that instant
+    _now: int | None = None
 
     @property
     def directory(self) -> Directory:
@@ -122,4 +133,7 @@ class Call:
 
     @property
     def now(self) -> int:
-        return self.site.directory.clock.now()
+        """The one instant at which this request was charged and reads what there is."""
+        if self._now is None:
+            self._now, self.order = self.site.directory.clock.now(), next(self.site.order)
+        return self._now

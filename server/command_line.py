@@ -42,14 +42,26 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}. See: {self.prog} --help\n")
 
 
+class _ChosenParser(Parser):
+    """A command's own parser, which gets its arguments when the command was chosen."""
+
+    command: Command | None = None
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        command, self.command = self.command, None
+        if command is not None:
+            command.add_arguments(self)
+        return super().parse_known_args(*arguments, **options)
+
+
 def command_parser(commands: Iterable[Command]) -> Parser:
     """The parser of `vigil`. What it parses has `run`, the chosen command's function."""
     parser = Parser(prog="vigil", description="A Sessions API server where every live session is a task.")
     parser.add_argument("--version", action="version", version=f"vigil {version('vigil-sessions')}")
-    choice = parser.add_subparsers(metavar="COMMAND", required=True)
+    choice = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_ChosenParser)
     for command in commands:
         child = choice.add_parser(command.name, help=command.help, description=_sentence(command.help))
-        command.add_arguments(child)
+        child.command = command
         child.set_defaults(run=command.run)
     return parser
 
@@ -170,8 +182,14 @@ _KEY_ACTIONS = {
 }
 
 
+_SHAPES: dict[str, dict[str, Any]] = {
+    "allow_origin": {"action": "extend", "nargs": "+"},
+    "record_content": {"nargs": "?", "const": "true"},  # the flag alone says yes
+}
+
+
 def _add_flag(parser: argparse._ActionsContainer, row: Setting) -> None:
-    several: dict[str, Any] = {"action": "extend", "nargs": "+"} if row.name == "allow_origin" else {}
+    several = _SHAPES.get(row.name, {})
     text = f"{row.meaning} ({row.allowed}; default {row.default}; {row.env})"
     parser.add_argument(
         str(row.flag), dest=row.name, metavar=row.metavar, help=text.replace("%", "%%"), **several

@@ -1,17 +1,18 @@
 """One client on one stream: who may wait for whom, for how long, and what happens when it goes wrong.
 
-It knows streams, deadlines and Hypercorn's protocol objects. It refuses to know listening sockets and the
-app. Hypercorn's own TCPServer is not used: in it one hostile connection ends the process, and a client that
-does not read holds up a shutdown for ever.
+It knows streams, deadlines and Hypercorn's protocol objects. It refuses to know listening sockets, the app, and
+what a first reader (`server.hotpath`) serves before those protocols get a connection. Hypercorn's own TCPServer is
+not used: in it one hostile connection ends the process, and a client that does not read holds up a shutdown.
 
 Each connection has one reading task under one cancel scope, and the scope's deadline is when the client must
 have sent what it owes: a request (idle_s), the rest of a head (head_s) or of a body (body_s), or nothing,
 while the app works. A WebSocket owes nothing. Every send has a deadline of its own.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import structlog
 import trio
@@ -43,16 +44,41 @@ _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 _GONE = (OSError, trio.TooSlowError, *_BROKEN)
 
 
-class Server:
-    """One app behind HTTP on any number of streams."""
+class Serving(Protocol):
+    """A connection as the server keeps it. While it is `idle`, `deadline` is when the client must have sent more."""
 
-    def __init__(self, app: ASGIFramework, limits: Limits = DEFAULTS) -> None:
+    idle: bool
+
+    @property
+    def deadline(self) -> float: ...
+
+    async def run(self) -> bytes | None:
+        """Serve until the connection is over: None. Or until it is for others to serve, from these bytes on."""
+
+    def finish(self) -> None:
+        """Close it, idle as it is."""
+
+    def cut(self) -> None:
+        """Close the socket now. Whoever sends or receives on it is told, shielded or not."""
+
+
+class Server:
+    """One app behind HTTP on any number of streams, and what reads them first."""
+
+    def __init__(
+        self,
+        app: ASGIFramework,
+        limits: Limits = DEFAULTS,
+        first: "Callable[[Server, Stream], Serving] | None" = None,
+    ) -> None:
         self.app = ASGIWrapper(app)
         self.limits = limits
         self.config = ProtocolConfig(limits)
         self.context = WorkerContext(None)
         self.state: LifespanState = {}
-        self.connections: set[Connection] = set()
+        self.connections: set[Serving] = set()
+        self.is_draining = False
+        self._first = first
         self._empty = trio.Event()
 
     async def serve_connection(self, stream: Stream, received: bytes = b"") -> None:
@@ -60,22 +86,31 @@ class Server:
 
         What goes wrong on the connection is one log line and never an exception.
         """
-        connection = Connection(self, stream)
-        self.connections.add(connection)
         try:
-            await connection.run(received)
+            unserved: bytes | None = received
+            if self._first is not None and not received:
+                unserved = await self._run(self._first(self, stream))
+            if unserved is not None:
+                await self._run(Connection(self, stream, unserved))
         except* _GONE:
             pass
         except* Exception as crash:
             _log.warning("connection crashed", **summary(crash))
         finally:
-            connection.cut()
-            self.connections.discard(connection)
+            socket_of(stream).close()
             if not self.connections:
                 self._empty.set()
 
+    async def _run(self, serving: Serving) -> bytes | None:
+        self.connections.add(serving)
+        try:
+            return await serving.run()
+        finally:
+            self.connections.discard(serving)
+
     async def drain(self) -> None:
         """Take no more requests, close what is idle, and wait up to `grace_s` for the rest."""
+        self.is_draining = True
         await self.context.terminated.set()
         self._empty = trio.Event()
         for connection in self._idle():
@@ -95,15 +130,52 @@ class Server:
         if longest is not None:
             longest.finish()
 
-    def _idle(self) -> "list[Connection]":
+    async def close_idle(self) -> None:
+        """Close whoever was idle for too long: one look over all costs a request less than a timer of its own."""
+        while True:
+            await trio.sleep(min(1.0, self.limits.idle_s / 8))
+            for connection in self._idle():
+                if connection.deadline <= trio.current_time():
+                    connection.finish()
+
+    def _idle(self) -> list[Serving]:
         return [connection for connection in self.connections if connection.idle]
+
+
+def socket_of(stream: Stream) -> trio.socket.SocketType:
+    return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+
+
+async def handshake(stream: Stream, limits: Limits) -> str | None:
+    """Agree on TLS, once; gives the protocol that was chosen, None for none. Raises TooSlowError."""
+    if not isinstance(stream, trio.SSLStream):
+        return None
+    with trio.fail_after(limits.handshake_s):
+        await stream.do_handshake()
+    chosen: str | None = stream.selected_alpn_protocol()
+    return chosen
+
+
+async def send_in_time(stream: Stream, data: bytes, patience_s: float) -> None:
+    """Send an answer piece by piece, each in time. Raises TooSlowError.
+
+    Shielded: a send that is cancelled half way leaves a broken stream. Its deadline ends it.
+    """
+    next_deadline = send_deadlines(patience_s, len(data))
+    with trio.CancelScope(shield=True, deadline=next_deadline()) as scope:
+        for piece in pieces(data):
+            scope.deadline = next_deadline()
+            await stream.send_all(piece)
+    if scope.cancelled_caught:
+        raise trio.TooSlowError
 
 
 class Connection:
     """A client: its stream, the protocol object that speaks with it, and its deadlines."""
 
-    def __init__(self, server: Server, stream: Stream) -> None:
+    def __init__(self, server: Server, stream: Stream, received: bytes) -> None:
         self.idle = True
+        self._received = received
         self._server = server
         self._limits = server.limits
         self._stream = stream
@@ -120,21 +192,18 @@ class Connection:
         """When the reading ends unless the client sends what it owes, on Trio's clock."""
         return self._reading.deadline
 
-    @property
-    def socket(self) -> trio.socket.SocketType:
-        stream = self._stream
-        return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
-
-    async def run(self, received: bytes) -> None:
+    async def run(self) -> None:
         """Serve until the client has gone or must go."""
-        protocol = await self._handshake()
+        alpn = await handshake(self._stream, self._limits)
+        protocol = Http2 if alpn == "h2" else Http1
+        self._reading.deadline = trio.current_time() + self._limits.idle_s
         with self._life:
             tasks = Tasks(self._owe)
             async with tasks:
                 self._protocol = protocol(*self._arguments(tasks))
                 with self._reading, suppress(*_BROKEN):
                     await self._protocol.initiate()
-                    await self._read(received)
+                    await self._read(self._received)
                 await self._close()
                 tasks.end_own()
 
@@ -143,25 +212,14 @@ class Connection:
         self._reading.cancel()
 
     def cut(self) -> None:
-        """Close the socket now. Whoever sends or receives on it is told, shielded or not."""
-        self.socket.close()
-
-    async def _handshake(self) -> type[Http1 | Http2]:
-        if not isinstance(self._stream, trio.SSLStream):
-            return Http1
-        self._reading.deadline = trio.current_time() + self._limits.handshake_s
-        with self._reading:
-            await self._stream.do_handshake()
-        if self._reading.cancelled_caught:
-            raise trio.TooSlowError
-        self._reading = trio.CancelScope(deadline=trio.current_time() + self._limits.idle_s)
-        return Http2 if self._stream.selected_alpn_protocol() == "h2" else Http1
+        socket_of(self._stream).close()
 
     def _arguments(self, tasks: TaskGroup) -> tuple[Any, ...]:
         server = self._server
         secure = isinstance(self._stream, trio.SSLStream)
         state = ConnectionState(server.state.copy())
-        peers = self.socket.getpeername()[:2], self.socket.getsockname()[:2]
+        socket = socket_of(self._stream)
+        peers = socket.getpeername()[:2], socket.getsockname()[:2]
         return server.app, server.config, server.context, tasks, state, secure, *peers, self._send
 
     async def _read(self, received: bytes) -> None:
@@ -209,17 +267,13 @@ class Connection:
         self.finish()
 
     async def _send_bytes(self, data: bytes) -> None:
-        """Shielded: a send that is cancelled half way leaves a broken stream. Its deadline ends it."""
-        next_deadline = send_deadlines(self._protocol.send_s, len(data))
-        with trio.CancelScope(shield=True, deadline=next_deadline()) as scope:
-            try:
+        try:
+            with trio.CancelScope(shield=True):
                 async with self._send_lock:
-                    for piece in pieces(data):
-                        scope.deadline = next_deadline()
-                        await self._stream.send_all(piece)
-            except _BROKEN:
-                self.finish()
-        if scope.cancelled_caught:
+                    await send_in_time(self._stream, data, self._protocol.send_s)
+        except _BROKEN:
+            self.finish()
+        except trio.TooSlowError:
             self.cut()
             self.finish()
 

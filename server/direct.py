@@ -3,7 +3,7 @@
 Nothing of HTTP's framing is here, so nothing of it is tested by it; everything behind it is the real thing.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -20,6 +20,7 @@ from server.stream import CLOSE_CODES
 from server.wire_events import frame
 
 Headers = Sequence[tuple[str, str]]
+Content = bytes | Callable[[], Awaitable[bytes]]
 
 
 class Answer(NamedTuple):
@@ -67,9 +68,12 @@ class Direct:
         self._site = site
 
     async def request(
-        self, method: str, target: str, headers: Iterable[tuple[str, str]] = (), content: bytes = b""
+        self, method: str, target: str, headers: Iterable[tuple[str, str]] = (), content: Content = b""
     ) -> Answer:
-        """One request. `target` is a path with its query; `content` goes as it is. Errors are answers."""
+        """One request. `target` is a path with its query; `content` goes as it is. Errors are answers.
+
+        `content` may be a function: it is called once the headers were taken, and may let time pass.
+        """
         await trio.lowlevel.checkpoint()  # what is due at this instant may come first, as on any way in
         request = _Request(method, target, headers, content)
         try:
@@ -94,7 +98,9 @@ class Direct:
 
 
 class _Request(Request):
-    def __init__(self, method: str, target: str, headers: Iterable[tuple[str, str]], content: bytes) -> None:
+    def __init__(
+        self, method: str, target: str, headers: Iterable[tuple[str, str]], content: Content
+    ) -> None:
         path, _, query = target.partition("?")
         self._method = method
         self._path = unquote(path) if "%" in path else path
@@ -129,9 +135,10 @@ class _Request(Request):
         return self._headers.get(name, ())
 
     async def body(self, bytes_max: int) -> bytes:
-        if len(self._content) > bytes_max:
+        content = self._content if isinstance(self._content, bytes) else await self._content()
+        if len(content) > bytes_max:
             raise PayloadTooLarge(bytes_max)
-        return self._content
+        return content
 
 
 async def _read(reply: Reply, *, with_body: bool = True) -> Answer:

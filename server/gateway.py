@@ -7,9 +7,10 @@ whole `Reply`. So every way in behaves the same.
     on a session     401 403 404/410 429 413/415 400 409/422 503
 """
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from urllib.parse import parse_qsl
 
 import structlog
@@ -43,6 +44,9 @@ _IDEMPOTENCY_KEY = re.compile("[!-~]{1,255}")
 _EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
 _ACCEPTED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-Request-Id"
 _PREFLIGHT_LIFE_S = 600
+_NO_STORE = ("Cache-Control", "no-store")
+_NO_BODY = NoBody()
+_SCOPES: tuple[Scope, ...] = ("session", "user", "agent")  # in the order in which they are charged
 
 
 async def answer(site: Site, route: Route, request: Request) -> Reply:
@@ -56,6 +60,10 @@ async def answer(site: Site, route: Route, request: Request) -> Reply:
         )
     except Exception as error:
         reply = _refusal(call, error)
+    except trio.Cancelled:
+        if site.record is not None:
+            site.record(call, route.name, None)
+        raise
     return _finish(call, route.name, reply)
 
 
@@ -178,19 +186,27 @@ async def _read(call: Call, route: Route) -> None:
 
 def _body(call: Call, model: type[BaseModel]) -> BaseModel:
     if model is NoBody:
-        return validate_body(NoBody, strict_json.parse(call.raw_body)) if call.raw_body else NoBody()
+        return validate_body(NoBody, strict_json.parse(call.raw_body)) if call.raw_body else _NO_BODY
     if call.raw_body and not all(map(strict_json.is_json, call.request.header("content-type") or [""])):
         raise UnsupportedMediaType
     return validate_body(model, strict_json.parse(call.raw_body))
 
 
 def _query(call: Call, route: Route) -> BaseModel:
+    if not call.request.query_string:
+        return _no_query(route.query)
     text = call.request.query_string.decode("latin-1")
     try:
-        pairs = parse_qsl(text, keep_blank_values=True, errors="strict") if text else []
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
     except UnicodeDecodeError:
         raise Invalid([{"path": "", "message": "the query is not UTF-8"}]) from None
     return validate_query(route.query, pairs)
+
+
+@cache
+def _no_query(model: type[BaseModel]) -> BaseModel:
+    """No query has a field that must be there. Models are frozen, so one will do for all."""
+    return validate_query(model, [])
 
 
 def _idempotency_key(request: Request) -> str | None:
@@ -222,33 +238,42 @@ def _refusal(call: Call, error: Exception) -> Reply:
 
 
 def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
-    headers = reply.headers
-    headers += [("Cache-Control", "no-store"), ("X-Request-Id", call.request_id), *call.headers]
+    add = reply.headers.append
+    add(_NO_STORE)
+    add(("X-Request-Id", call.request_id))
+    reply.headers.extend(call.headers)
     if call.quotas:
-        headers += [("RateLimit-Policy", _policy(tuple((quota.scope, quota.limit) for quota in call.quotas)))]
-        headers += [("RateLimit", _rates(call.quotas))]
-    scale = call.directory.clock.scale
+        add(("RateLimit-Policy", _policy(*[quota.limit for quota in call.quotas])))
+        add(("RateLimit", _rates(call.quotas)))
+    scale = call.site.directory.clock.scale
     if scale != 1:
-        headers.append(("Vigil-Time-Scale", f"{scale:g}"))
-    headers += _cors(call)
+        add(("Vigil-Time-Scale", f"{scale:g}"))
+    if call.site.allowed_origins:
+        reply.headers.extend(_cors(call))
     _note(call, route_name, reply.status)
+    if call.site.record is not None:
+        call.site.record(call, route_name, reply)
     return reply
 
 
 @lru_cache(maxsize=1024)
-def _policy(limits: tuple[tuple[Scope, Limit], ...]) -> str:
-    return ", ".join(f'"{scope}";q={limit.requests};w={limit.window_s}' for scope, limit in limits)
+def _policy(*limits: Limit) -> str:
+    """Of the user's and the agent's limit, after the session's where one was charged."""
+    named = zip(_SCOPES[-len(limits) :], limits, strict=True)
+    return ", ".join(f'"{scope}";q={limit.requests};w={limit.window_s}' for scope, limit in named)
 
 
 def _rates(quotas: Sequence[Quota]) -> str:
     return ", ".join(
-        f'"{quota.scope}";r={quota.remaining};t={-(-quota.reset_ms // 1000)}' for quota in quotas
+        [f'"{quota.scope}";r={quota.remaining};t={-(-quota.reset_ms // 1000)}' for quota in quotas]
     )
 
 
 def _note(call: Call, route_name: str, status: int) -> None:
     seconds = trio.current_time() - call.began_s
     call.site.metrics.request(route_name, status, seconds)
+    if not log.is_enabled_for(logging.INFO):
+        return
     log.info(
         "request",
         method=call.request.method,
@@ -264,11 +289,8 @@ def _note(call: Call, route_name: str, status: int) -> None:
 
 
 def _cors(call: Call) -> list[tuple[str, str]]:
-    allowed = call.site.allowed_origins
-    if not allowed:
-        return []
     headers = [("Vary", "Origin")]
-    if _origin(call) in allowed:
+    if _origin(call) in call.site.allowed_origins:
         headers.append(("Access-Control-Allow-Origin", _origin(call)))
         headers.append(("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
     return headers

@@ -72,7 +72,13 @@ class KeyRing:
         """
         if self._monotonic() >= self._look_at:
             self._look()
-        return self._by_hash.get(sha256(presented.encode()).digest())
+        return self._seen.get(presented) or self._find_hashed(presented)
+
+    def _find_hashed(self, presented: str) -> Principal | None:
+        found = self._by_hash.get(sha256(presented.encode()).digest())
+        if found is not None:
+            self._seen[presented] = found  # no more of them than there are keys
+        return found
 
     def in_force(self, principal: Principal) -> bool:
         """Whether one who was let in earlier still would be: no longer if the key or its scopes changed."""
@@ -96,6 +102,7 @@ class KeyRing:
 
     def _use(self, keys: Iterable[ApiKey]) -> None:
         self._by_hash = {bytes.fromhex(key.sha256): _principal(key) for key in keys} | self._fixed
+        self._seen: dict[str, Principal] = {}
         self._in_force = frozenset(self._by_hash.values())
 
 

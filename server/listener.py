@@ -18,7 +18,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import LifespanTimeoutError
 
-from server.connection import Server, Stream
+from server.connection import Server, Serving, Stream
 from server.protocols import DEFAULTS, Limits
 
 _log = structlog.get_logger()
@@ -47,17 +47,19 @@ async def listen(
     *,
     shutdown: trio.Event,
     limits: Limits = DEFAULTS,
+    first: Callable[[Server, Stream], Serving] | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `shutdown`; started with the bound URLs once they accept. Spec section 10.
 
     At shutdown nothing more is accepted, idle connections close, what is under way gets `grace_s` to finish,
     the rest is cut. The app sends its WebSockets 1001 itself. Raises ListenError before the app has started.
+    `first` reads each connection before the app's protocols do (`server.hotpath`).
     """
     context = tls_context(endpoint)
     listeners = await _bind(endpoint)
     urls = [_url(listener, secure=context is not None) for listener in listeners]
-    server = Server(app, limits)
+    server = Server(app, limits, first)
     lifespan = Lifespan(server.app, server.config, server.state)
     try:
         async with trio.open_nursery() as nursery:
@@ -143,6 +145,7 @@ async def _serve(
             async with trio.open_nursery() as doors:
                 for listener in listeners:
                     doors.start_soon(_accept, server, listener, context, connections)
+                doors.start_soon(server.close_idle)
                 started()
                 await shutdown.wait()
                 doors.cancel_scope.cancel()

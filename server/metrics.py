@@ -1,8 +1,12 @@
 """What Prometheus sees. Requests are counted as they end; everything else is read from the rooms when asked for."""
 
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from math import inf
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -17,6 +21,7 @@ from actors.tally import LATENESS_BUCKETS_MS, MAILBOX_BUCKETS
 from server.health import LoopLag
 
 _REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_REQUEST_BOUNDS_S = (*_REQUEST_BUCKETS_S, inf)
 
 # metric, what it counts, event type, label
 _EVENTS: tuple[tuple[str, str, type, str], ...] = (
@@ -33,25 +38,43 @@ class Metrics:
 
     def __init__(self, directory: Directory, lag: LoopLag) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Counter(
-            "vigil_requests", "Requests answered", ("route", "status"), registry=self._registry
-        )
-        self._seconds = Histogram(
-            "vigil_request_seconds",
-            "From complete headers to the answer",
-            ("route",),
-            buckets=_REQUEST_BUCKETS_S,
-            registry=self._registry,
-        )
+        self._requests = Requests()
+        self._registry.register(self._requests)
         self._registry.register(_Rooms(directory, lag))
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        self._requests.note(route, status, seconds)
 
     def text(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
         return generate_latest(self._registry)
+
+
+class Requests:
+    """Requests answered, as plain numbers until somebody asks."""
+
+    def __init__(self) -> None:
+        self._by_status: Counter[tuple[str, int]] = Counter()
+        self._by_duration: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(_REQUEST_BOUNDS_S))
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    def note(self, route: str, status: int, seconds: float) -> None:
+        self._by_status[route, status] += 1
+        self._by_duration[route][bisect_left(_REQUEST_BUCKETS_S, seconds)] += 1
+        self._seconds[route] += seconds
+
+    def collect(self) -> Iterator[Metric]:
+        answered = CounterMetricFamily("vigil_requests", "Requests answered", labels=("route", "status"))
+        for (route, status), count in self._by_status.items():
+            answered.add_metric((route, str(status)), count)
+        yield answered
+        took = HistogramMetricFamily(
+            "vigil_request_seconds", "From complete headers to the answer", labels=("route",)
+        )
+        for route, counts in self._by_duration.items():
+            counted = dict(zip(_REQUEST_BOUNDS_S, counts, strict=True))
+            took.add_metric((route,), _buckets(counted), self._seconds[route])
+        yield took
 
 
 class _Rooms:
@@ -109,20 +132,20 @@ class _Rooms:
         yield _histogram(
             "vigil_commit_seconds",
             "Commits to the store, each for all writers that waited",
-            dict(zip((*COMMIT_BUCKETS_S, float("inf")), commits.buckets, strict=True)),
+            dict(zip((*COMMIT_BUCKETS_S, inf), commits.buckets, strict=True)),
             commits.seconds,
         )
         yield CounterMetricFamily("vigil_commit_writes", "Writes in those commits", commits.writes)
         yield _histogram(
             "vigil_mailbox_depth",
             "Commands that waited in a mailbox when its actor took them up",
-            {bound: tally.depth[bound] for bound in (*MAILBOX_BUCKETS, float("inf"))},
+            {bound: tally.depth[bound] for bound in (*MAILBOX_BUCKETS, inf)},
             tally.depth_sum,
         )
         yield _histogram(
             "vigil_expiry_lateness_seconds",
             "From expiresAt to the expiry, in session time",
-            {bound / 1000: tally.lateness[bound] for bound in (*LATENESS_BUCKETS_MS, float("inf"))},
+            {bound / 1000: tally.lateness[bound] for bound in (*LATENESS_BUCKETS_MS, inf)},
             tally.lateness_sum_ms / 1000,
         )
         yield GaugeMetricFamily(
@@ -130,12 +153,15 @@ class _Rooms:
         )
 
 
-def _histogram(name: str, meaning: str, counts: dict[float, int], total: float) -> Metric:
-    """Prometheus wants running totals by upper bound."""
-    buckets, running = [], 0
-    for bound, count in counts.items():
-        running += count
-        buckets.append(("+Inf" if bound == float("inf") else str(bound), running))
+def _histogram(name: str, meaning: str, counts: Mapping[float, int], total: float) -> Metric:
     family = HistogramMetricFamily(name, meaning)
-    family.add_metric((), buckets, total)
+    family.add_metric((), _buckets(counts), total)
     return family
+
+
+def _buckets(counts: Mapping[float, int]) -> list[tuple[str, int]]:
+    """Prometheus wants running totals by upper bound."""
+    totals = accumulate(counts.values())
+    return [
+        ("+Inf" if bound == inf else str(bound), total) for bound, total in zip(counts, totals, strict=True)
+    ]

@@ -9,9 +9,8 @@ from hashlib import sha256
 import orjson
 
 from actors.hub import Subscription
-from actors.lifecycle import Heartbeat, Renew, Retime, Send, Transition
+from actors.lifecycle import Heartbeat, Renew, Retime, Send, Transition, taken_at
 from actors.mailbox import Saving
-from actors.records import TurnState
 from server import answers, replies
 from server.call import Body, Call
 from server.content_policy import violations
@@ -29,11 +28,12 @@ async def create_session(call: Call) -> bytes:
     body: CreateSession = call.body
 
     def encode(transition: Transition) -> bytes:
+        call.taken = transition.session.created_at
         return answers.encode(answers.created_session(transition.session))
 
     async def create(saving: Saving | None) -> Transition:
         return await call.directory.create(
-            body.agent_id, body.user_id, body.metadata_json, body.timeout_config.patch(), saving
+            body.agent_id, body.user_id, body.metadata_json, body.timeout_config.patch(), saving, call.now
         )
 
     answer = await _once(call, call.caller.id, create, encode)
@@ -57,7 +57,7 @@ async def health(call: Call) -> bytes:
 
 
 async def get_session(call: Call) -> bytes:
-    return answers.encode(answers.session(call.live.session, call.now))
+    return answers.session_at(call.live.session, call.now)
 
 
 async def end_session(call: Call) -> bytes:
@@ -74,15 +74,15 @@ async def send_message(call: Call) -> Body:
 
     def encode(transition: Transition) -> bytes:
         # the message's own instant, so that a repeat with its key gets the same bytes
-        return answers.encode(answers.sent_message(transition, transition.session.last_activity))
+        call.taken = taken_at(transition)
+        return answers.encode(answers.sent_message(transition, call.taken))
 
     async def send(saving: Saving | None) -> Transition:
-        state: TurnState = "waiting" if wants_turn else ""
-        command = Send(directory.new_id(), body.content, body.metadata_json, body.attachments_json, state)
+        command = Send(directory.new_id(), body.content, body.metadata_json, body.attachments_json, "")
         if not wants_turn:
             return await actor.ask(command, saving)
-        with directory.turns.claim(call.session_id):
-            return await actor.ask(command, saving)
+        with directory.turns.claim(call.session_id) as turn:
+            return await actor.ask(command._replace(turn=turn), saving)
 
     async def send_once() -> bytes:
         return await _once(call, call.session_id, send, encode)
@@ -128,7 +128,8 @@ async def heartbeat(call: Call) -> bytes:
 
 
 def _session_after(call: Call, transition: Transition) -> bytes:
-    return answers.encode(answers.session(transition.session, call.now))
+    call.taken = taken_at(transition)
+    return answers.encode(answers.session(transition.session, call.taken))
 
 
 def _check_content(call: Call, body: SendMessage) -> None:

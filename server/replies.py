@@ -22,11 +22,12 @@ _FAILURES: dict[str, type[AgentFailed]] = {kind.code: kind for kind in (AgentFai
 
 
 class _Asked(NamedTuple):
-    """A message that was sent and wants its reply: the 201's body, and how the message is known."""
+    """A message that was sent and wants its reply: the 201's body, how the message is known, and what it waits for."""
 
     sent: bytes
     id: str
     created_at: int
+    is_owed: bool  # a reply; else the turn was over before, and a repeated request asks for it
 
 
 class Stream:
@@ -55,7 +56,7 @@ async def whole(call: Call, send: Callable[[], Awaitable[bytes]]) -> bytes:
     """
     subscription = _subscribe(call)
     try:
-        asked = _asked(await send())
+        asked = _asked(call, await send())
         reply = await _reply(call, asked, subscription)
     finally:
         _unsubscribe(call, subscription)
@@ -69,7 +70,7 @@ async def streamed(call: Call, send: Callable[[], Awaitable[bytes]], *, wants_re
     """
     subscription = _subscribe(call)
     try:
-        asked = _asked(await send())
+        asked = _asked(call, await send())
     except BaseException:
         _unsubscribe(call, subscription)
         raise
@@ -83,7 +84,8 @@ async def _frames(
         yield _frame("userMessage", asked.sent)
         if not wants_reply:
             return
-        reply = await _reply_at_hand(call, asked)
+        # However slowly the client takes the first frame: what was said meanwhile is in the subscription.
+        reply = None if asked.is_owed else await _reply_at_hand(call, asked)
         while reply is None:
             notice = await _next(call, subscription)
             if isinstance(notice.news, Chunk) and notice.news.message_id == asked.id:
@@ -96,7 +98,7 @@ async def _frames(
 
 
 async def _reply(call: Call, asked: _Asked, subscription: Subscription) -> Message:
-    reply = await _reply_at_hand(call, asked)
+    reply = None if asked.is_owed else await _reply_at_hand(call, asked)
     while reply is None:
         reply = await _reply_in(call, asked, await _next(call, subscription))
     return reply
@@ -153,9 +155,10 @@ def _unsubscribe(call: Call, subscription: Subscription) -> None:
     call.directory.hub.unsubscribe(call.session_id, subscription)
 
 
-def _asked(sent: bytes) -> _Asked:
+def _asked(call: Call, sent: bytes) -> _Asked:
     body = orjson.loads(sent)
-    return _Asked(sent, body["id"], epoch_ms(body["createdAt"]))
+    at = epoch_ms(body["createdAt"])
+    return _Asked(sent, body["id"], at, call.directory.turns.owes(call.session_id, at))
 
 
 def _frame(event: str, data: bytes) -> bytes:

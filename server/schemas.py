@@ -5,7 +5,6 @@ values are in `server.fields`, how problems are told in `server.validation`, whi
 knows a route, a session or a clock.
 """
 
-from functools import cached_property
 from typing import Annotated, Any, Literal, NotRequired, Self
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator, with_config
@@ -129,14 +128,19 @@ class SendMessage(Request):
     content: Content = Field(
         description="1 to 10 000 characters (code points), not only whitespace.", examples=["Hello!"]
     )
-    attachments: list[Attachment] = Field(default=[], max_length=10, description="Files that go with it.")
+    attachments: list[Attachment] = Field(
+        default_factory=list,  # a default would be copied deeply for each message
+        max_length=10,
+        description="Files that go with it.",
+        json_schema_extra={"default": []},
+    )
     metadata_json: Metadata = _metadata("message")
     transport: Literal["websocket", "http", "sse"] = Field(
         default="websocket",
         description="How the agent's reply comes back: as an event, in this answer, or as a stream.",
     )
 
-    @cached_property
+    @property
     def attachments_json(self) -> str:
         """The attachments as a compact JSON array, "" for none."""
         if not self.attachments:

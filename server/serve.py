@@ -2,14 +2,16 @@
 
 import gc
 import os
+import re
 import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from uuid import uuid4
+from importlib.metadata import version
 
 import structlog
 import trio
@@ -22,11 +24,12 @@ from actors.errors import VigilError
 from actors.stores.base import Store
 from actors.stores.memory import MemoryStore
 from actors.stores.sqlite import SqliteStore
-from server import logs, site
+from server import logs, recording, site
 from server.app import make_app
 from server.call import Site
 from server.command_line import curl_line
 from server.data_dir import open_data_dir, session_secret
+from server.hotpath import HotConnection
 from server.keys import KeyRing, ensure_default_key
 from server.listener import Endpoint, ListenError, listen
 from server.protocols import Limits
@@ -35,7 +38,10 @@ from server.settings import Settings
 log = structlog.get_logger()
 
 _ANSWER_S = 5.0
-_GC_THRESHOLDS = (50_000, 50, 1000)
+_UUID_DIGITS = 32
+_IDS_AT_ONCE = 256
+_GC_THRESHOLDS = (10_000, 4, 3)
+_GC_PAUSE_S_MAX = 0.010  # of a collection, after which what it went through is not looked at again
 
 
 def serve(settings: Settings) -> int:
@@ -52,15 +58,61 @@ def serve(settings: Settings) -> int:
     return 0
 
 
+def random_ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
+    """Random UUIDs. The system is asked for many at once: a question costs it more than an id costs us."""
+    drawn: Iterator[str] = iter(())
+
+    def new_id() -> str:
+        nonlocal drawn
+        for digits in drawn:
+            return _uuid4(digits)
+        drawn = iter(re.findall("." * _UUID_DIGITS, random_bytes(_IDS_AT_ONCE * _UUID_DIGITS // 2).hex()))
+        return new_id()
+
+    return new_id
+
+
+def _uuid4(digits: str) -> str:
+    """32 random hexadecimal digits as RFC 9562 wants them for version 4."""
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 def collect_seldom() -> None:
-    """Parked tasks are many and live long: a full collection over them stops the world for nothing."""
+    """Collect nothing until `freeze_what_is_there`, and after that never stop the world for long.
+
+    Parked tasks are many, live long and leave no cycles: to go through them again and again is for nothing. So
+    what a slow collection went through is frozen, and the next has only to do with what came since.
+    """
+    gc.disable()
     gc.set_threshold(*_GC_THRESHOLDS)
+    if _slow_collections not in gc.callbacks:
+        gc.callbacks.append(_slow_collections)
 
 
 def freeze_what_is_there() -> None:
     """What a start has made stays: no collection need look at it again."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+class _SlowCollections:
+    """A callback of the garbage collector: freezes what is there after a collection that took long.
+
+    Never after one of the youngest generation, where requests are that will be over in a moment.
+    """
+
+    def __init__(self) -> None:
+        self._began_s = 0.0
+
+    def __call__(self, phase: str, info: Mapping[str, int]) -> None:
+        if phase == "start":
+            self._began_s = time.perf_counter()
+        elif info["generation"] and time.perf_counter() - self._began_s > _GC_PAUSE_S_MAX:
+            gc.freeze()
+
+
+_slow_collections = _SlowCollections()
 
 
 def _refusals(error: BaseException) -> list[str] | None:
@@ -133,8 +185,24 @@ async def _serve_until(
         plan = _plan(settings, store, agents, clock)
         running: Site = await nursery.start(partial(site.run, plan, stop=stop))
         freeze_what_is_there()
-        await _listen(told_to_stop, settings, running, next(iter(agents)))
+        with _recording(settings, plan, running):
+            await _listen(told_to_stop, settings, running, next(iter(agents)))
         stop.set()
+
+
+@contextmanager
+def _recording(settings: Settings, plan: site.Plan, running: Site) -> Iterator[None]:
+    """Write what comes in and goes out to a file, if a setting says so."""
+    if settings.record is None:
+        yield
+        return
+    with recording.opened(settings.record) as file:
+        salt = os.urandom(16)
+        recorder = recording.Recorder(file.write, plan.clock, salt=salt, content=settings.record_content)
+        recorder.begin(plan, recording.Start(version("vigil-sessions"), running.directory.counts().active))
+        running.record, running.directory.watch = recorder.answered, recorder.settled
+        yield
+        running.record = running.directory.watch = None
 
 
 async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, agent_id: str) -> None:
@@ -142,7 +210,8 @@ async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, a
     shutdown = trio.Event()
     app = make_app(running, body_timeout_s=settings.body_timeout_s)
     endpoint = Endpoint(settings.host, settings.port, settings.tls_cert, settings.tls_key)
-    serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings))
+    first = partial(HotConnection, running) if settings.front == "hot" else None
+    serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings), first=first)
     async with trio.open_nursery() as nursery:
         for url in await nursery.start(serving):
             _announce(settings, url, agent_id)
@@ -175,7 +244,7 @@ def _plan(
     return site.Plan(
         store=store,
         clock=clock,
-        new_id=lambda: str(uuid4()),
+        new_id=random_ids(os.urandom),
         find_key=ring.find,
         in_force=ring.in_force,
         secret=session_secret(settings.data_dir, os.urandom),

@@ -154,6 +154,14 @@ class Settings(BaseSettings):
             "a list of origins, each SCHEME://HOST or SCHEME://HOST:PORT without a path",
         ),
     ] = ()
+    front: Annotated[
+        Literal["hot", "quart"],
+        About(
+            _LISTENING,
+            "FRONT",
+            "hot serves the frequent requests straight from the socket; quart sends all through the web framework",
+        ),
+    ] = "hot"
     header_timeout_s: Annotated[
         float,
         Field(gt=0, le=3600),
@@ -274,6 +282,19 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error"],
         About(_LOGS, "LEVEL", "the least severe entries that are logged"),
     ] = "info"
+    record: Annotated[
+        Path | None,
+        About(
+            _LOGS,
+            "FILE",
+            "write what comes in and goes out to a new FILE, for vigil replay; never keys and tokens",
+            "a file that does not exist yet",
+        ),
+    ] = None
+    record_content: Annotated[
+        bool,
+        About(_LOGS, "BOOL", "record what people wrote too, not fillers of the same length", "true or false"),
+    ] = False
 
     @property
     def database(self) -> Path | None:

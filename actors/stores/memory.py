@@ -38,9 +38,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._sessions: dict[int, Session] = {}
         self._messages: dict[int, list[Message]] = {}  # by session, oldest first
-        self._turns: dict[
-            int, dict[int, TurnState]
-        ] = {}  # by session, the owed ones by their message's instant
+        self._turns: dict[int, dict[int, TurnState]] = {}  # the owed ones, by session and message's instant
         self._answers: dict[tuple[str, str], SaveAnswer] = {}
         self._answer_keys: dict[int, list[tuple[str, str]]] = {}  # by session
         self._tombstones: dict[str, Tombstone] = {}
@@ -115,29 +113,31 @@ class MemoryStore:
     def _insert_session(self, write: InsertSession) -> None:
         key = write.session.key
         self._sessions[key] = write.session
-        self._messages[key] = []
-        self._turns[key] = {}
-        self._answer_keys[key] = []
         self._next_key = max(self._next_key, key + 1)
 
     def _update_session(self, write: UpdateSession) -> None:
         self._sessions[write.session.key] = write.session
 
     def _insert_message(self, write: InsertMessage) -> None:
-        insort(self._messages[write.session_key], write.message, key=_created_at)
-        if write.turn in OWED:
-            self._turns[write.session_key][write.message.created_at] = write.turn
+        messages = self._messages.setdefault(write.session_key, [])
+        if messages and write.message.created_at <= messages[-1].created_at:
+            insort(messages, write.message, key=_created_at)
+        else:
+            messages.append(write.message)
+        self._set_turn(write.session_key, write.message.created_at, write.turn)
 
     def _update_turn(self, write: UpdateTurn) -> None:
-        turns = self._turns[write.session_key]
-        if write.turn in OWED:
-            turns[write.created_at] = write.turn
-        else:
-            turns.pop(write.created_at, None)
+        self._set_turn(*write)
+
+    def _set_turn(self, session_key: int, created_at: int, turn: TurnState) -> None:
+        if turn in OWED:
+            self._turns.setdefault(session_key, {})[created_at] = turn
+        elif session_key in self._turns:
+            self._turns[session_key].pop(created_at, None)
 
     def _save_answer(self, write: SaveAnswer) -> None:
         self._answers[write.scope, write.key] = write
-        self._answer_keys[write.session_key].append((write.scope, write.key))
+        self._answer_keys.setdefault(write.session_key, []).append((write.scope, write.key))
 
     def _remove_session(self, write: RemoveSession) -> None:
         key = write.session_key

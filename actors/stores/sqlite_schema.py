@@ -155,6 +155,7 @@ Check = Callable[[Any], bool]
 
 _TIME_MAX = 253_402_300_799_999  # the last millisecond that ISO 8601 can write
 _COUNT_MAX = 2**53
+_NO_METADATA = "{}"
 
 
 def _is_text(value: Any) -> bool:
@@ -261,10 +262,11 @@ class Unreadable(ValueError):
 def session_of(row: Row) -> Session:
     """Raises Unreadable."""
     _check(row, _SESSION)
-    key, session_id, agent_id, *rest = row
-    config, warned = _config(*rest[6:10]), rest[11] == 1
+    key, session_id, agent_id, user_id, channel_id, metadata, created, active, renewed, *rest = row
+    names = (key, session_id, sys.intern(agent_id), user_id, channel_id)
+    metadata = _NO_METADATA if metadata == _NO_METADATA else metadata  # one object for all who have none
     return Session._make(
-        (key, session_id, sys.intern(agent_id), *rest[:6], config, rest[10], warned, *rest[12:])
+        (*names, metadata, created, active, renewed, _config(*rest[:4]), rest[4], rest[5] == 1, *rest[6:])
     )
 
 

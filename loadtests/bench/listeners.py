@@ -25,15 +25,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--per-second", type=int, default=100, help="messages to the many sessions (100)")
     typed = parser.parse_args(argv)
     with pinned_server() as (host, port):
-        one = _measure(host, port, typed.listeners, sessions=1, messages=typed.messages, per_s=1)
+        one = measure(host, port, typed.listeners, sessions=1, messages=typed.messages, per_s=1)
     with pinned_server() as (host, port):
-        many = _measure(
+        many = measure(
             host, port, typed.listeners, sessions=typed.listeners, messages=2000, per_s=typed.per_second
         )
     print(json.dumps({"one_session": one, "a_session_each": many}, indent=2))
 
 
-def _measure(
+def measure(
     host: str, port: int, listeners: int, *, sessions: int, messages: int, per_s: float
 ) -> dict[str, Any]:
     http = Http(host, port)

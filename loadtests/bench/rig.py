@@ -12,12 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from actors.errors import VigilError
 from server.serve import raise_descriptor_limit
 
 BASE = "/api/messaging/sessions"
@@ -39,6 +40,10 @@ _TEXT = 0x81
 _SHORT_MAX = 125  # bytes of a frame whose length is one byte
 
 
+class BenchError(VigilError):
+    """Something could not be measured; the text says why and what to do."""
+
+
 class Arrival(NamedTuple):
     """An event at a listener. `at_s` is of `time.perf_counter`."""
 
@@ -48,11 +53,11 @@ class Arrival(NamedTuple):
 
 
 class Address(NamedTuple):
-    """Where a server listens, and the process that it is."""
+    """Where a server listens, and the processes that it is."""
 
     host: str
     port: int
-    pid: int
+    pids: tuple[int, ...]
 
 
 @contextmanager
@@ -70,22 +75,35 @@ def generator_pinned() -> Iterator[int]:
 
 
 @contextmanager
-def started(command: Sequence[str], core: int, **environ: str) -> Iterator[Address]:
-    """A server process on this core, that prints its URL in its first line. Raises SystemExit when it does not."""
+def on_core(
+    command: Sequence[str], core: int, ready: str, environ: Mapping[str, str] | None = None
+) -> Iterator[tuple[int, str]]:
+    """A process on this core. Gives its id, and what of its output matched `ready`. Raises BenchError."""
     raise_descriptor_limit()
-    server = subprocess.Popen(  # noqa: S603  our own
-        command, stdout=subprocess.PIPE, env={**os.environ, **environ}, text=True
+    process = subprocess.Popen(  # noqa: S603  our own
+        command, stdout=subprocess.PIPE, env={**os.environ, **(environ or {})}, text=True
     )
     try:
-        os.sched_setaffinity(server.pid, {core})
-        assert server.stdout is not None  # noqa: S101  piped
-        match = re.search(r"http://\S+", server.stdout.readline())
+        os.sched_setaffinity(process.pid, {core})
+        assert process.stdout is not None  # noqa: S101  piped
+        matches = (re.search(ready, line) for line in process.stdout)
+        match = next((one for one in matches if one), None)
         if match is None:
-            raise SystemExit(f"the server did not start ({' '.join(command)}): see its words above")
-        url = urlsplit(match[0])
-        yield Address(url.hostname or "", url.port or 0, server.pid)
+            raise BenchError(f"this did not start, see its words above: {' '.join(command)}")
+        yield process.pid, match[0]
     finally:
-        _stop(server)
+        process.terminate()
+        process.communicate()
+
+
+@contextmanager
+def server_on_core(
+    command: Sequence[str], core: int, environ: Mapping[str, str] | None = None
+) -> Iterator[Address]:
+    """A server that prints its URL. Raises BenchError."""
+    with on_core(command, core, r"http://\S+", environ) as (pid, text):
+        url = urlsplit(text)
+        yield Address(url.hostname or "", url.port or 0, (pid,))
 
 
 @contextmanager
@@ -96,7 +114,7 @@ def vigil_server(core: int, *flags: str) -> Iterator[Address]:
         agents.write_text(_AGENTS)
         command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
         command += [f"--agents={agents}", "--log-level=error", *NO_LIMITS, *flags]
-        with started(command, core, VIGIL_API_KEY=KEY) as address:
+        with server_on_core(command, core, {"VIGIL_API_KEY": KEY}) as address:
             yield address
 
 
@@ -107,9 +125,18 @@ def pinned_server(*flags: str) -> Iterator[tuple[str, int]]:
         yield address.host, address.port
 
 
-def cpu_s(pid: int) -> float:
-    """What a process has had of its core, all threads together, in user and kernel mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+def cpu_s(pids: Sequence[int]) -> float:
+    """What processes have had of their core, all threads together, in user and kernel mode."""
+    return sum(_cpu_s(Path(f"/proc/{pid}/stat")) for pid in pids)
+
+
+def loop_cpu_s(pid: int) -> float:
+    """What the first thread of a process, in which its event loop runs, has had of its core."""
+    return _cpu_s(Path(f"/proc/{pid}/task/{pid}/stat"))
+
+
+def _cpu_s(stat: Path) -> float:
+    fields = stat.read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -122,7 +149,7 @@ class Http:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def post(self, path: str, body: Any, method: str = "POST") -> Any:
-        """The answer's JSON. Raises SystemExit for anything but success."""
+        """The answer's JSON. Raises BenchError for anything but success."""
         self.send(path, body, method)
         while b"\r\n\r\n" not in self._buffer:
             self._buffer += self.socket.recv(65_536)
@@ -132,7 +159,7 @@ class Http:
             rest += self.socket.recv(65_536)
         self._buffer = rest[size:]
         if head[9:12] not in {b"200", b"201"}:
-            raise SystemExit(f"the server refused: {rest[:size].decode()}")
+            raise BenchError(f"the server refused: {rest[:size].decode()}")
         return json.loads(rest[:size])
 
     def send(self, path: str, body: Any, method: str = "POST") -> None:
@@ -184,7 +211,7 @@ class Ears:
         while b"\r\n\r\n" not in head:
             head += one.recv(1)  # by one, so that no frame is taken with it
         if not head.startswith(b"HTTP/1.1 101"):
-            raise SystemExit(f"a listener was refused: {head.decode()}")
+            raise BenchError(f"a listener was refused: {head.decode()}")
         self._selector.register(one, selectors.EVENT_READ, n)
         return one
 
@@ -202,7 +229,7 @@ class Ears:
 def percentiles(values_s: Sequence[float]) -> dict[str, float]:
     """p50, p99 and max of durations in seconds, in milliseconds."""
     if not values_s:
-        raise SystemExit("nothing was measured")
+        raise BenchError("nothing was measured")
     ordered = [round(value * 1000, 2) for value in sorted(values_s)]
     return {
         "ms_p50": ordered[len(ordered) // 2],
@@ -221,8 +248,3 @@ def _frames(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
         found.append((data[0], data[start : start + size]))
         data = data[start + size :]
     return found, data
-
-
-def _stop(server: "subprocess.Popen[str]") -> None:
-    server.terminate()
-    server.communicate()

@@ -1,12 +1,14 @@
 """The mailbox: bounded, in order, and nobody who asks is left without an answer."""
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.errors import Overloaded, RenewalRefused, SessionNotFound, StoreUnavailable
 from actors.lifecycle import Heartbeat, Renew, Transition
-from actors.mailbox import CAPACITY, Mailbox
+from actors.mailbox import CAPACITY, Ask, Mailbox
 from actors.records import Gone
 
 DONE = Transition(Gone("s-1"))
@@ -26,6 +28,13 @@ class Asker:
             self.got = error
 
 
+async def take(mailbox: Mailbox) -> Sequence[Ask]:
+    """As an actor takes up what waits, or waits for it."""
+    if not mailbox.waiting:
+        await mailbox.wait()
+    return mailbox.take()
+
+
 async def test_asks_are_taken_together_in_order_and_each_gets_its_own_answer(
     autojump_clock: MockClock,
 ) -> None:
@@ -39,9 +48,9 @@ async def test_asks_are_taken_together_in_order_and_each_gets_its_own_answer(
         for name in "abc":
             nursery.start_soon(ask, name)
             await wait_all_tasks_blocked()
-        assert len(mailbox) == 3
-        asks = await mailbox.take()
-        assert len(mailbox) == 0
+        assert mailbox.waiting == 3
+        asks = await take(mailbox)
+        assert mailbox.waiting == 0
         for ask_, name in zip(asks, "abc", strict=True):
             ask_.answer(Transition(Gone(name)))
     assert sorted(got) == [("a", "a"), ("b", "b"), ("c", "c")]
@@ -52,7 +61,7 @@ async def test_the_taker_waits_for_the_first_ask(autojump_clock: MockClock) -> N
     taken = []
 
     async def actor() -> None:
-        for ask in await mailbox.take():
+        for ask in await take(mailbox):
             taken.append(trio.current_time())
             ask.answer(DONE)
 
@@ -73,7 +82,7 @@ async def test_a_refusal_and_a_failure_are_raised_where_it_was_asked(autojump_cl
             askers.append(Asker(mailbox))
             nursery.start_soon(askers[-1])
             await wait_all_tasks_blocked()
-        first, second = await mailbox.take()
+        first, second = await take(mailbox)
         first.answer(DONE._replace(refusal=refusal))
         second.fail(failure)
         second.fail(RuntimeError("an answered ask is answered once"))
@@ -94,8 +103,8 @@ async def test_one_more_than_64_is_refused_at_once_and_the_others_are_not_touche
             await mailbox.ask(Heartbeat())
         nursery.start_soon(lambda: mailbox.ask(Heartbeat(), always=True))
         await wait_all_tasks_blocked()
-        assert len(mailbox) == CAPACITY + 1
-        for ask in await mailbox.take():
+        assert mailbox.waiting == CAPACITY + 1
+        for ask in await take(mailbox):
             ask.answer(DONE)
     assert all(asker.got is DONE for asker in askers)
 
@@ -113,7 +122,7 @@ async def test_closing_answers_everybody_who_waits_and_everybody_who_comes_later
     assert [asker.got for asker in askers] == [end, end]
     with pytest.raises(SessionNotFound):
         await mailbox.ask(Heartbeat(), always=True)
-    assert len(mailbox) == 0
+    assert mailbox.waiting == 0
 
 
 async def test_asking_cannot_be_cancelled_halfway(autojump_clock: MockClock) -> None:
@@ -134,7 +143,7 @@ async def test_asking_cannot_be_cancelled_halfway(autojump_clock: MockClock) -> 
         with trio.CancelScope(shield=True):
             await trio.sleep(60)
             assert asker.got is None
-            (ask,) = await mailbox.take()
+            (ask,) = await take(mailbox)
             ask.answer(DONE)
     assert asker.got is DONE
     assert after.is_set()
@@ -144,11 +153,11 @@ async def test_a_taker_that_is_cancelled_loses_nothing(autojump_clock: MockClock
     mailbox, asker = Mailbox(), Asker(Mailbox())
     asker.mailbox = mailbox
     with trio.move_on_after(1) as scope:
-        await mailbox.take()
+        await take(mailbox)
     assert scope.cancelled_caught
     async with trio.open_nursery() as nursery:
         nursery.start_soon(asker)
         await wait_all_tasks_blocked()
-        (ask,) = await mailbox.take()
+        (ask,) = await take(mailbox)
         ask.answer(DONE)
     assert asker.got is DONE

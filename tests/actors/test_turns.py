@@ -72,6 +72,37 @@ async def test_each_state_of_a_turn_is_committed(autojump_clock: MockClock) -> N
         assert len(directory.turns) == 0
 
 
+async def test_a_turn_that_need_not_wait_is_started_in_the_commit_of_its_message(
+    autojump_clock: MockClock,
+) -> None:
+    store, agent = FaultyStore(), PatientAgent()
+    async with running_directory(store=store, agents=with_agent(agent)) as directory:
+        actor = await new_actor(directory, "patient")
+        for word in ("first", "second"):
+            with directory.turns.claim(actor.state.id) as turn:
+                await actor.ask(Send(f"id of {word}", word, "{}", "", turn))
+        await wait_all_tasks_blocked()
+        assert turn_states(store) == ["started", "waiting"]
+        agent.go.set()
+        await wait_all_tasks_blocked()
+        assert turn_states(store)[2:] == ["answered", "started", "answered"]
+        assert agent.asked == ["first", "second"]
+
+
+async def test_a_turn_whose_session_ends_before_it_runs_asks_nobody(autojump_clock: MockClock) -> None:
+    agent = PatientAgent()
+    async with running_directory(agents=with_agent(agent)) as directory:
+        actor = await new_actor(directory, "patient")
+        message = step(
+            actor.session, Send("m-1", "hello", "{}", "", "started"), directory.clock.now()
+        ).message
+        assert message is not None
+        directory.turns.submit(actor, message, "started")
+        directory.turns.cancel(actor.state.id)
+        await wait_all_tasks_blocked()
+        assert agent.asked == []
+
+
 async def test_an_agent_sees_the_history_before_its_message_newest_first(autojump_clock: MockClock) -> None:
     agent = Telling("one", "two")
     async with running_directory(agents=with_agent(agent)) as directory:
@@ -242,7 +273,7 @@ async def test_an_answer_that_waits_when_its_actor_crashes_is_not_given_twice(
                 await wait_all_tasks_blocked()
                 agent.go.set()  # the answer waits behind a commit that will end in a crash
                 await wait_all_tasks_blocked()
-                assert len(actor.mailbox) == 1
+                assert actor.waiting == 1
         await wait_all_tasks_blocked()
         assert await said(directory, actor) == ["hello", "re: hello"]
         assert len(directory.turns) == 0

@@ -119,11 +119,15 @@ class Client:
 
 
 async def start(
-    nursery: trio.Nursery, app: Any, limits: Limits = DEFAULTS, endpoint: Endpoint | None = None
+    nursery: trio.Nursery,
+    app: Any,
+    limits: Limits = DEFAULTS,
+    endpoint: Endpoint | None = None,
+    first: Any = None,
 ) -> Running:
-    """Serve `app` in the nursery, on a free port of the loopback unless an endpoint is given."""
+    """Serve `app` in the nursery, after a `first` reader, on a free port of the loopback unless told otherwise."""
     shutdown = trio.Event()
-    serve = partial(listen, app, endpoint or Endpoint(port=0), shutdown=shutdown, limits=limits)
+    serve = partial(listen, app, endpoint or Endpoint(port=0), shutdown=shutdown, limits=limits, first=first)
     with trio.fail_after(TIMEOUT_S):
         return Running(await nursery.start(serve), shutdown)
 

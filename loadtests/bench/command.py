@@ -1,0 +1,125 @@
+"""`vigil bench`: what is typed, what is measured, what is printed and written."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from loadtests.bench import actors, growth, http, machine, sim, store, tables, wrk
+from loadtests.bench.contestants import CONTESTANTS
+from loadtests.bench.rig import BenchError
+from loadtests.bench.tables import Table, as_markdown, as_text
+
+
+class Part(NamedTuple):
+    """`measure` takes rounds; `tables` makes what it found readable."""
+
+    what: str
+    measure: Callable[[int], Any]
+    tables: Callable[[Any], list[Table]]
+    check: Callable[[], object] = lambda: None
+
+
+def _http(rounds: int) -> dict[str, Any]:
+    names = [name for name, one in CONTESTANTS.items() if not _is_missing(name, one.missing())]
+    return {name: http.measure(one, names, seconds=2, rounds=rounds) for name, one in http.OPERATIONS.items()}
+
+
+def _is_missing(name: str, why: str) -> bool:
+    if why:
+        _say(f"without {name}: {why}")
+    return bool(why)
+
+
+def _actors(rounds: int) -> dict[str, Any]:
+    return {
+        "sizes": actors.measure(actors.SIZES, seconds=0.5, rounds=rounds),
+        "timers": actors.printed_by("live_sessions"),
+        "restart": actors.printed_by("restart"),
+    }
+
+
+PARTS = {
+    "http": Part("requests over HTTP, Vigil and others", _http, tables.of_http, wrk.find),
+    "actors": Part("live sessions in process", _actors, tables.of_actors),
+    "store": Part(
+        "commits by callers",
+        lambda rounds: store.measure(store.CALLERS, seconds=1, rounds=rounds),
+        tables.of_store,
+    ),
+    "growth": Part("how cost grows", lambda rounds: dict(growth.measure(rounds=rounds)), tables.of_growth),
+    "sim": Part("simulated people", lambda rounds: dict(sim.measure(rounds=rounds)), tables.of_sim),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = (
+        "Close everything else first: figures of a busy machine are noise. All of it takes about 12 minutes. "
+        f"Parts: {'; '.join(f'{name} - {part.what}' for name, part in PARTS.items())}."
+    )
+    add = parser.add_argument
+    add("part", nargs="?", choices=[*PARTS, "all"], default="all", help="what to measure (default all)")
+    add("--rounds", type=_rounds, default=5, metavar="N", help="of which the median counts (default 5)")
+    add("--json", type=Path, default=None, metavar="FILE", help="write everything that was found as JSON")
+    add("--markdown", action="store_true", default=False, help="print the tables of PERFORMANCE.md")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, print, write. Gives 0, or 1 when a part could not be measured. Raises BenchError."""
+    names = list(PARTS) if arguments.part == "all" else [arguments.part]
+    for name in names:
+        PARTS[name].check()
+    render = as_markdown if arguments.markdown else as_text
+    found: dict[str, Any] = {
+        "command": f"vigil bench {arguments.part} --rounds {arguments.rounds}",
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": machine.described(),
+        "parts": {},
+        "failed": {},
+    }
+    _write(arguments.json, found)  # a file that cannot be written is better known now
+    _print(tables.of_machine(found["machine"]), render)
+    for name in names:
+        _measure(name, arguments.rounds, found, render)
+        _write(arguments.json, found)
+    return 1 if found["failed"] else 0
+
+
+def _measure(name: str, rounds: int, found: dict[str, Any], render: Callable[[Table], str]) -> None:
+    """A part that fails leaves the others their minutes."""
+    _say(f"measuring {name}: {PARTS[name].what}")
+    try:
+        found["parts"][name] = PARTS[name].measure(rounds)
+    except BenchError as error:
+        found["failed"][name] = str(error)
+        _say(f"{name} was not measured: {error}")
+    else:
+        _print(PARTS[name].tables(found["parts"][name]), render)
+
+
+def _print(all_tables: Sequence[Table], render: Callable[[Table], str]) -> None:
+    for table in all_tables:
+        print(render(table), end="\n\n", flush=True)
+
+
+def _say(line: str) -> None:
+    """On the way, so not on standard output, where tables are."""
+    print(f"vigil: {line}", file=sys.stderr, flush=True)
+
+
+def _write(file: Path | None, found: dict[str, Any]) -> None:
+    if file is None:
+        return
+    try:
+        file.write_text(json.dumps(found, indent=2) + "\n")
+    except OSError as error:
+        raise BenchError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _rounds(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

@@ -1,0 +1,73 @@
+"""What was seen so far, in the one place that judges: batches in, progress and a verdict out.
+
+Owns the bookkeeping between Locust and the judges (`oracle.py`, `percentiles.py`, `verdict.py`). No Locust here.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+
+from loadtests.collection import Batch
+from loadtests.observation import Observation, from_rows
+from loadtests.oracle import Oracle
+from loadtests.oracle_tally import Limits
+from loadtests.percentiles import Measurements
+from loadtests.thresholds import Threshold
+from loadtests.verdict import Generator, Run, Verdict
+
+CPU_LOOKS = 5  # one after another, about a second apart: the least of them is what was used for long
+
+
+class Evidence:
+    """Everything that one run has shown. `before` are admissions of others that agents' windows may hold."""
+
+    def __init__(self, limits: Limits, scale: float, before: Mapping[str, int] | None = None) -> None:
+        self.oracle = Oracle(limits, scale=scale, before=before)
+        self.measurements = Measurements()
+        self.errors: Counter[str] = Counter()
+        self.acknowledged = 0
+        self.lost = 0
+        self.cpu_share = 0.0  # the most that a process used over CPU_LOOKS looks
+        self.people_most = 0
+        self._people: dict[str, int] = {}
+        self._cpu: dict[str, deque[float]] = {}
+
+    def add(self, observations: list[Observation]) -> None:
+        """What was seen otherwise than by Locust's people."""
+        self.oracle.add(observations)
+
+    def absorb(self, batch: Batch) -> None:
+        self.oracle.add(from_rows(batch.get("observations", [])))
+        if "measurements" not in batch:
+            return
+        self.measurements.absorb(batch["measurements"])
+        self.errors.update(batch["errors"])
+        self.acknowledged += batch["acknowledged"]
+        self.lost += batch["lost"]
+        self._people[batch["source"]] = batch["people"]
+        self.people_most = max(self.people_most, sum(self._people.values()))
+        self._look_at_cpu(batch["source"], batch["cpu"])
+
+    def progress(self) -> str:
+        """One line: the newest whole second, and what there was until now."""
+        found = self.measurements
+        newest = sorted(found.seconds)[-2:-1]
+        rate, p99_s = 0, None
+        for second in newest:
+            rate = found.seconds[second].response.count
+            p99_s = found.seconds[second].response.at(99)
+        refused = sum(second.refused.total() for second in found.seconds.values())
+        return (
+            f"{found.duration_s():4d} s  {sum(self._people.values()):5d} people  {rate:6d} requests/s  "
+            f"p99 {'-' if p99_s is None else f'{p99_s * 1000:.1f} ms':>9}  429: {refused}  failed: {found.failed}"
+        )
+
+    def verdict(self, run: Run, thresholds: Iterable[Threshold], unreachable: str = "") -> Verdict:
+        """Judge all of it."""
+        generator = Generator(self.cpu_share, unreachable, dict(self.errors), self.acknowledged, self.lost)
+        return Verdict(run, self.oracle.judge(), self.measurements, thresholds, generator)
+
+    def _look_at_cpu(self, source: str, share: float) -> None:
+        looks = self._cpu.setdefault(source, deque(maxlen=CPU_LOOKS))
+        looks.append(share)
+        if len(looks) == CPU_LOOKS:
+            self.cpu_share = max(self.cpu_share, min(looks))

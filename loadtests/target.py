@@ -1,0 +1,122 @@
+"""A look at the target before a run: whether it is there, lets us in, has the agents, and what their windows hold.
+
+Plain blocking HTTP. What is asked here is charged like anything else, so the oracle hears of it.
+"""
+
+import re
+import time
+from typing import Any, NamedTuple
+
+import httpx
+
+from loadtests.observation import Observation
+from loadtests.options import LoadError
+from loadtests.oracle_tally import Limits
+
+ANSWER_S_MAX = 5.0
+
+_BASE = "/api/messaging/sessions"
+_REMAINING = re.compile(r'"agent";r=(\d{1,9})', re.ASCII)
+_CREATED = 201
+
+
+class Unreachable(LoadError):
+    """Nobody answers at the URL as a server of this contract would."""
+
+
+class Look(NamedTuple):
+    """What a first look has shown. `before`: how many admissions each agent's window held already."""
+
+    observations: list[Observation]
+    before: dict[str, int]
+
+
+def look(
+    url: str, api_key: str, agents: tuple[str, ...], user: str, limits: Limits, time_scale: float
+) -> Look:
+    """Create and end a session with each agent. Raises Unreachable, or LoadError for what can be put right."""
+    observations: list[Observation] = []
+    before: dict[str, int] = {}
+    headers = {"Authorization": f"Bearer {api_key}"}
+    try:
+        with httpx.Client(
+            base_url=url,
+            headers=headers,
+            timeout=ANSWER_S_MAX,
+            verify=False,  # noqa: S501  as Locust does: a server under test has a certificate of its own
+            trust_env=False,
+        ) as client:
+            for agent in agents:
+                before[agent] = _try(client, agent, user, limits, time_scale, observations)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise Unreachable(f"nothing answers at {url}: {error or type(error).__name__}") from None
+    return Look(observations, before)
+
+
+def _try(
+    client: httpx.Client,
+    agent: str,
+    user: str,
+    limits: Limits,
+    time_scale: float,
+    observations: list[Observation],
+) -> int:
+    """One session with one agent. Gives what the agent's window held before it."""
+    body = {"agentId": agent, "userId": user}
+    sent_s = time.monotonic()
+    answer = client.post(_BASE, json=body)
+    observations.append(_seen("create", None, user, agent, sent_s, answer))
+    _check(answer, agent, time_scale)
+    session_id = answer.json()["sessionId"]
+    sent_s = time.monotonic()
+    end = client.delete(f"{_BASE}/{session_id}")
+    observations.append(_seen("end", session_id, user, agent, sent_s, end))
+    match = _REMAINING.search(answer.headers.get("RateLimit", ""))
+    return max(0, limits.agent.requests - 1 - int(match[1])) if match else 0
+
+
+def _check(answer: httpx.Response, agent: str, time_scale: float) -> None:
+    """Raise LoadError for what would make every other request fail as well."""
+    known = _REASONS.get(answer.status_code)
+    if known is not None:
+        raise LoadError(known.format(agent=agent))
+    if answer.status_code != _CREATED or not _is_session(answer):
+        raise Unreachable(
+            f"{answer.request.url} answers {answer.status_code}, and not as a Sessions API would"
+        )
+    said = float(answer.headers.get("Vigil-Time-Scale", "1"))
+    if said != time_scale:
+        raise LoadError(f"the server runs at --time-scale {said:g}: say so here too")
+
+
+_REASONS = {
+    401: "the server does not know the API key: give one with --api-key or VIGIL_API_KEY",
+    403: "the API key may not do everything: it needs all scopes",
+    404: "the server has no agent {agent!r}: name its agents with --agent",
+    429: "the limits of agent {agent!r} are used up: wait, or name another with --agent",
+}
+
+
+def _is_session(answer: httpx.Response) -> bool:
+    try:
+        body: Any = answer.json()
+    except ValueError:
+        return False
+    return isinstance(body, dict) and {"sessionId", "sessionToken"} <= body.keys()
+
+
+def _seen(
+    operation: str, session: str | None, user: str, agent: str, sent_s: float, answer: httpx.Response
+) -> Observation:
+    return Observation(
+        sent_s,
+        time.monotonic(),
+        operation,
+        session,
+        user,
+        agent,
+        answer.status_code,
+        answer.headers.get("RateLimit", ""),
+        answer.headers.get("RateLimit-Policy", ""),
+        answer.headers.get("Retry-After", ""),
+    )

@@ -1,0 +1,191 @@
+"""A recording of `vigil serve --record`, read back: what the server was, what it was asked, what agents said.
+
+The lines are told in `server.recording`. A last line that a kill cut short is left out.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from actors.agents.base import AgentEntry
+from actors.directory import Rules
+from actors.limits import Limit
+from actors.records import TimeoutConfig, TimeoutPatch
+from scenarios.errors import ScenarioError
+from server.recording import FORMAT
+
+
+class TraceError(ScenarioError):
+    """The file is no recording, or not a whole one. The text says which line."""
+
+
+class _Line(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, frozen=True)
+
+
+class Limits(_Line):
+    session: Limit
+    user: Limit
+    agent: Limit
+
+
+class ServerSettings(_Line):
+    limits: Limits
+    defaults: dict[str, Any]
+    session_max: int
+    tombstone_minutes: int
+    tombstone_max: int
+    content_policy: bool
+
+    @property
+    def rules(self) -> Rules:
+        return Rules(
+            TimeoutConfig(**self.defaults), self.session_max, self.tombstone_minutes, self.tombstone_max
+        )
+
+
+class RecordedAgent(_Line):
+    id: str
+    name: str
+    answers: bool
+    timeouts: dict[str, Any]
+    session_limit: Limit | None
+    agent_limit: Limit | None
+
+    def entry(self, agent: Any) -> AgentEntry:
+        """The agent of the catalogue, with `agent` in the place of what answered."""
+        return AgentEntry(
+            self.id,
+            self.name,
+            agent if self.answers else None,
+            TimeoutPatch(**self.timeouts),
+            self.session_limit,
+            self.agent_limit,
+            turn_timeout_s=1e9,  # that a turn's time was up is in the trace
+        )
+
+
+class Start(_Line):
+    """What the server was when the recording began. Instants are session time in milliseconds."""
+
+    trace: int
+    version: str
+    started_at: int
+    time_scale: float
+    content: bool
+    sessions: int
+    settings: ServerSettings
+    agents: tuple[RecordedAgent, ...]
+
+
+class Recorded(_Line):
+    """One request. `taken` is None when no actor took a command of it up."""
+
+    number: int  # of its line in the file
+    now: int
+    order: int
+    taken: int | None
+    done: int
+    operation: str
+    by: str
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: Any
+    status: int
+    answered: dict[str, str]
+    answer: Any
+
+
+class RecordedTurn(_Line):
+    """What an agent said at `at` to the message of the instant `to`; or how it failed. At `done` it was durable."""
+
+    session: str
+    to: int
+    at: int
+    done: int
+    reply: str | None = None
+    metadata: dict[str, Any] = {}
+    error: str | None = None
+    why: str = ""
+
+
+class RecordedEnd(_Line):
+    """The end of a session was committed, by its timer or on request."""
+
+    session: str
+    over: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    start: Start
+    callers: Mapping[str, frozenset[str]]  # API keys by name, and their scopes
+    requests: Sequence[Recorded]  # in the order in which they were charged
+    turns: Sequence[RecordedTurn]
+    ends: Sequence[RecordedEnd]
+
+    @property
+    def duration_ms(self) -> int:
+        return max((request.done for request in self.requests), default=self.start.started_at) - (
+            self.start.started_at
+        )
+
+
+_START = TypeAdapter(Start)
+_REQUEST = TypeAdapter(Recorded)
+_TURN = TypeAdapter(RecordedTurn)
+_END = TypeAdapter(RecordedEnd)
+
+
+def read(path: Path) -> Trace:
+    """Raises TraceError."""
+    lines = _lines(path)
+    _, first = next(lines, (1, {}))
+    if first.get("trace") != FORMAT:
+        raise TraceError(f"{path}:1: is no recording of `vigil serve --record` in format {FORMAT}")
+    start: Start = _validated(_START, first, path, 1)
+    callers: dict[str, frozenset[str]] = {}
+    requests: list[Recorded] = []
+    turns: list[RecordedTurn] = []
+    ends: list[RecordedEnd] = []
+    for number, value in lines:
+        if "caller" in value:
+            callers[value["caller"]] = frozenset(value["scopes"])
+        elif "operation" in value:
+            requests.append(_validated(_REQUEST, value | {"number": number}, path, number))
+        elif "over" in value:
+            ends.append(_validated(_END, value, path, number))
+        else:
+            turns.append(_validated(_TURN, value, path, number))
+    return Trace(start, callers, sorted(requests, key=attrgetter("order")), turns, ends)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        texts = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise TraceError(f"{path}: cannot be read: {error.strerror}") from None
+    for number, text in enumerate(texts[:-1], 1):
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            raise TraceError(f"{path}:{number}: is not a line of JSON") from None
+        if not isinstance(value, dict):
+            raise TraceError(f"{path}:{number}: is not a JSON object")
+        yield number, value
+
+
+def _validated(adapter: TypeAdapter[Any], value: dict[str, Any], path: Path, number: int) -> Any:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise TraceError(f"{path}:{number}: {where}: {fault['msg']}") from None

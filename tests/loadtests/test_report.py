@@ -1,0 +1,91 @@
+"""The report is one file that needs nothing else, shows what was found, and lets nobody write into it."""
+
+import re
+from datetime import UTC, datetime
+
+import pytest
+from selectolax.lexbor import LexborHTMLParser
+
+from loadtests.oracle import Oracle
+from loadtests.oracle_tally import Limits
+from loadtests.percentiles import Measurements
+from loadtests.report import html
+from loadtests.report_plot import Level, Line, Plot, clock, svg
+from loadtests.thresholds import parse
+from loadtests.verdict import Generator, Verdict
+from tests.loadtests.test_verdict import EXACT, MEASURED, NOTHING, OVER, RUN
+
+MADE_AT = datetime(2026, 11, 23, 7, 0, tzinfo=UTC)
+
+
+def texts(verdict: Verdict, selector: str) -> list[str]:
+    """What stands in the page wherever the selector matches."""
+    return [node.text(strip=True) for node in LexborHTMLParser(html(verdict, MADE_AT)).css(selector)]
+
+
+def test_the_page_needs_no_network_and_no_script() -> None:
+    found = html(Verdict(RUN, OVER, MEASURED, []), MADE_AT)
+    assert "<script" not in found
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:)""", found)
+    assert not re.search(r"@import|url\(", found)
+
+
+def test_the_page_says_what_held_and_what_did_not() -> None:
+    assert texts(Verdict(RUN, EXACT, MEASURED, []), "h1, .problems") == ["Held"]
+    word, problems = texts(Verdict(RUN, OVER, MEASURED, [parse("p50<1us")]), "h1, .problems")
+    assert word == "Failed"
+    assert "61 admitted within one minute" in problems
+    assert "threshold p50<1us" in problems
+
+
+def test_each_limit_that_was_used_has_a_plot_of_its_fullest_window() -> None:
+    assert texts(Verdict(RUN, EXACT, MEASURED, []), "figure h3") == [
+        "Rate",
+        "Response time",
+        "Refusals",
+        "Session limit 60/minute",
+        "User limit 1000/hour",
+        "Agent limit 5000/hour",
+    ]
+
+
+def test_a_run_without_samples_has_a_page_too() -> None:
+    verdict = Verdict(RUN, NOTHING, Measurements(), [], Generator(unreachable="connection refused"))
+    word, *figures = texts(verdict, "h1, .nothing")
+    assert word == "Target not reachable"
+    assert figures == ["Nothing was measured."] * 2
+
+
+def test_what_servers_and_people_say_is_text() -> None:
+    evil = '<script>alert("x")</script>'
+    measured = Measurements()
+    measured.record(1.0, evil, 0.1, 0.1)
+    run = RUN._replace(target=evil)
+    oracle = Oracle(Limits())
+    found = html(Verdict(run, oracle.judge(), measured, [], Generator(errors={evil: 2})), MADE_AT)
+    assert "<script" not in found
+    assert found.count("&lt;script&gt;") >= 3
+
+
+def test_a_plot_stays_inside_its_frame() -> None:
+    line = Line("x", "one", [(0, 0.0), (30, 77.0), (60, 59.0)])
+    drawing = str(svg(Plot("a plot", 60.0, [line], levels=[Level("limit", "bad", 60)])))
+    points = re.search(r'class="line one" d="M([^"]*)"', drawing)
+    assert points is not None
+    for point in points[1].split("L"):
+        x, y = map(float, point.split())
+        assert 0 <= x <= 560
+        assert 0 <= y <= 200
+
+
+@pytest.mark.parametrize("value", [1e-9, 0.3, 7, 99, 100, 101, 5000, 123_456])
+def test_axes_have_few_round_figures(value: float) -> None:
+    drawing = str(svg(Plot("a plot", 10.0, [Line("x", "one", [(0, 0.0), (10, value)])])))
+    assert 3 <= drawing.count('class="grid"') <= 8
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0 s"), (0.5, "0.5 s"), (60, "1:00"), (150, "2:30"), (3900, "1:05:00")]
+)
+def test_times_on_the_axis_are_short(seconds: float, shown: str) -> None:
+    assert clock(seconds) == shown

@@ -1,0 +1,260 @@
+"""What a server records is played again with the same answers; what was changed since is told."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+
+from actors.agents.base import AgentEntry, Reply, Turn
+from actors.errors import AgentFailed
+from actors.limits import Limit
+from actors.records import TimeoutConfig
+from scenarios import determinism
+from scenarios.in_process import InProcessServer, running_in_process, virtual_plan
+from scenarios.trace import Trace, TraceError, read
+from scenarios.trace_replay import Replayed, replay
+from server.recording import Recorder, RecordingError, Start, filler, opened
+from server.routes import BASE
+from server.site import Plan
+
+SECRET = "a secret that people told their agent"
+KEY = "in-process-key-0123456789"
+
+
+class Moody:
+    """Answers late, and not always."""
+
+    async def reply(self, turn: Turn) -> Reply:
+        stream = Random(turn.message.created_at)
+        await trio.sleep(stream.uniform(0.1, 20))
+        if stream.random() < 0.2:
+            raise AgentFailed("not today")
+        return Reply(f"{turn.message.content}, you said", '{"mood":"good"}')
+
+
+AGENTS = {
+    "agent-123": AgentEntry("agent-123", "Moody", Moody(), turn_timeout_s=15.0),
+    "silent": AgentEntry("silent", "Silent", None, session_limit=Limit(5, 60)),
+}
+
+
+class Person:
+    """Does what comes to mind, for ten minutes."""
+
+    def __init__(self, server: InProcessServer, number: int) -> None:
+        self.server = server
+        self.stream = Random(f"person {number}")
+        self.user = f"user-{number % 30}"
+        self.headers = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/json")]
+
+    async def live(self) -> None:
+        session_id, token = await self.create()
+        end = trio.current_time() + 600
+        while trio.current_time() < end:
+            await trio.sleep(self.stream.expovariate(1 / 20))
+            await self.do(session_id, token)
+
+    async def create(self) -> tuple[str, str]:
+        agent = self.stream.choice(list(AGENTS))
+        config = {
+            "timeoutMinutes": 5,
+            "autoRenew": self.stream.random() < 0.7,
+            "maxDurationMinutes": self.stream.choice([8, 180]),
+        }
+        asked = {"agentId": agent, "userId": self.user, "timeoutConfig": config, "metadata": {"note": SECRET}}
+        answer = await self.ask("POST", "", asked)
+        body = answer.json()
+        return body.get("sessionId", "gone"), body.get("sessionToken", "x")
+
+    async def do(self, session_id: str, token: str) -> None:
+        path = f"/{session_id}"
+        own = [("X-API-KEY", token)]
+        transport = self.stream.choice(["websocket", "websocket", "http", "sse"])
+        message = {"content": f"{SECRET} {self.stream.random()}", "transport": transport}
+        repeated = [("Idempotency-Key", f"key-{self.stream.randrange(3)}")]
+        deeds: list[Callable[[], Any]] = [
+            lambda: self.ask("GET", path),
+            lambda: self.ask("POST", f"{path}/messages", message),
+            lambda: self.ask("POST", f"{path}/messages", {"content": "again"}, headers=repeated),
+            lambda: self.ask("POST", f"{path}/heartbeat", headers=own),
+            lambda: self.ask("POST", f"{path}/renew"),
+            lambda: self.ask("PATCH", f"{path}/timeout", {"timeoutMinutes": self.stream.randrange(3, 9)}),
+            lambda: self.ask("GET", f"{path}/messages?limit=5"),
+            lambda: self.ask("GET", "?limit=3&status=all"),
+            lambda: self.ask("POST", f"{path}/messages", {"content": "x", "nonsense": 1}),
+            lambda: self.ask("GET", "/health"),
+            lambda: self.burst(path),
+            lambda: self.ask("DELETE", path) if self.stream.random() < 0.1 else self.ask("GET", "/no-uuid"),
+        ]
+        await self.stream.choice(deeds)()
+
+    async def burst(self, path: str) -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(self.ask, "POST", f"{path}/heartbeat")
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, *, headers: list[tuple[str, str]] | None = None
+    ) -> Any:
+        content = b"" if body is None else json.dumps(body).encode()
+        own = headers if headers and headers[0][0] == "X-API-KEY" else self.headers + (headers or [])
+        return await self.server.request(method, BASE + path, own, content)
+
+
+def recorded(
+    path: Path, people: int, *, content: bool, change: Callable[[Plan], Plan] | None = None
+) -> Trace:
+    async def main() -> None:
+        plan = virtual_plan(agents=AGENTS, user_limit=Limit(45, 3600))
+        async with running_in_process(plan) as server:
+            with opened(path) as file:
+                recorder = Recorder(file.write, plan.clock, salt=b"salt", content=content)
+                recorder.begin(plan, Start("0", 0))
+                server.site.record, server.site.directory.watch = recorder.answered, recorder.settled
+                async with trio.open_nursery() as nursery:
+                    for number in range(people):
+                        nursery.start_soon(Person(server, number).live)
+                await trio.sleep(30)
+
+    determinism.run(main)
+    return read(path)
+
+
+@pytest.mark.parametrize(("people", "content"), [(100, False), (25, True)])
+def test_a_mixed_load_of_ten_minutes_is_replayed_without_a_difference(
+    tmp_path: Path, people: int, content: bool
+) -> None:
+    trace = recorded(tmp_path / "trace.jsonl", people, content=content)
+    outcome = replay(trace)
+    assert outcome.differences == []
+    assert outcome.requests > 25 * people
+    statuses = {request.status for request in trace.requests}
+    assert {200, 201, 400, 404, 410, 422, 429, 502, 504} <= statuses
+    assert set(outcome.left_out) <= {"refused by an overloaded server or store, now only charged"}
+    assert sum(outcome.left_out.values()) < 50
+
+
+def test_one_changed_rule_shows_in_exactly_the_answers_that_tell_it(tmp_path: Path) -> None:
+    trace = recorded(tmp_path / "trace.jsonl", 20, content=False)
+
+    def warn_later(plan: Plan) -> Plan:
+        return replace(plan, rules=plan.rules._replace(defaults=TimeoutConfig(30, True, 180, 4)))
+
+    differences = replay(trace, change=warn_later).differences
+    last_parts = {difference.path.rpartition(".")[2] for difference in differences}
+    assert last_parts == {"warningThresholdMinutes", "isNearExpiration"}
+    assert {request.number for request in trace.requests if "timeoutConfig" in (request.answer or {})} == {
+        difference.line
+        for difference in differences
+        if difference.path == "timeoutConfig.warningThresholdMinutes"
+    }
+
+
+def test_a_limit_of_one_more_shows_in_the_first_request_that_it_lets_in(tmp_path: Path) -> None:
+    trace = recorded(tmp_path / "trace.jsonl", 20, content=False)
+    refused = next(
+        request
+        for request in trace.requests
+        if request.status == 429 and request.answer["details"]["scope"] == "user"
+    )
+    outcome = replay(trace, change=lambda plan: replace(plan, user_limit=Limit(46, 3600)))
+    first = next(difference for difference in outcome.differences if difference.path == "status")
+    assert (first.line, first.recorded) == (refused.number, "429")
+
+
+def test_nothing_that_people_wrote_and_no_credential_is_in_a_recording(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    recorded(path, 10, content=False)
+    text = path.read_text()
+    assert SECRET not in text
+    assert KEY not in text
+    assert "sessionToken" not in text
+    assert (path.stat().st_mode & 0o777) == 0o600
+
+
+def test_with_content_it_is_there_but_still_no_credential(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    recorded(path, 10, content=True)
+    text = path.read_text()
+    assert SECRET in text
+    assert KEY not in text
+    assert "sessionToken" not in text
+
+
+def test_a_filler_is_as_long_as_its_text_and_the_same_for_the_same_text() -> None:
+    assert len(filler("x" * 1000, b"s")) == 1000
+    assert filler("hello", b"s") == filler("hello", b"s") != filler("hullo", b"s")
+    assert filler("hello", b"s") != filler("hello", b"t")
+
+
+def test_a_recording_is_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "trace.jsonl").write_text("precious")
+    with pytest.raises(RecordingError, match="exists already"), opened(tmp_path / "trace.jsonl"):
+        pass
+    assert (tmp_path / "trace.jsonl").read_text() == "precious"
+
+
+def test_a_line_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    whole = recorded(path, 3, content=False)
+    cut = path.read_bytes()[:-20]
+    path.write_bytes(cut)
+    assert len(read(path).requests) + len(read(path).turns) == len(whole.requests) + len(whole.turns) - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", ":1: is no recording"),
+        ('{"trace": 99}\n', ":1: is no recording"),
+        ("hello\n", ":1: is not a line of JSON"),
+        ('{"trace": 1}\n', ":1: version: Field required"),
+    ],
+)
+def test_what_is_no_recording_is_refused_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(text)
+    with pytest.raises(TraceError, match=told):
+        read(path)
+
+
+def test_a_disk_that_fills_up_ends_the_recording_and_nothing_else() -> None:
+    async def main() -> Replayed | None:
+        plan = virtual_plan()
+        written: list[bytes] = []
+
+        def write(line: bytes) -> None:
+            if written:
+                raise OSError(28, "No space left on device")
+            written.append(line)
+
+        async with running_in_process(plan) as server:
+            recorder = Recorder(write, plan.clock, salt=b"salt")
+            recorder.begin(plan, Start("0", 0))
+            server.site.record = recorder.answered
+            for _ in range(3):
+                assert (await Person(server, 1).ask("GET", "")).status == 200
+        return None
+
+    determinism.run(main)
+
+
+async def test_a_request_whose_client_has_gone_is_recorded_too() -> None:
+    lines: list[bytes] = []
+    plan = virtual_plan(agents=AGENTS)
+    async with running_in_process(plan) as server:
+        recorder = Recorder(lines.append, plan.clock, salt=b"salt")
+        person = Person(server, 1)
+        session_id, _ = await person.create()
+        server.site.record, server.site.directory.watch = recorder.answered, recorder.settled
+        message = {"content": "hello", "transport": "http"}
+        with trio.move_on_after(0.01):
+            await person.ask("POST", f"/{session_id}/messages", message)
+    [line] = [line for line in map(json.loads, lines) if "operation" in line]
+    assert (line["operation"], line["status"], line["answer"]) == ("sendMessage", 0, None)
+    assert line["taken"] is not None
