@@ -29,16 +29,16 @@ class _JumpingClock(Clock):
         self._now_s = 0.0
 
     def start_clock(self) -> None:
-        self._from_outside = _trio_run.GLOBAL_RUN_CONTEXT.runner.entry_queue
+        self._runner = _trio_run.GLOBAL_RUN_CONTEXT.runner
 
     def current_time(self) -> float:
         return self._now_s
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        """Asked only when no task can run. What `run_sync_soon` has queued goes before the jump."""
-        if self._from_outside.size():
+        """Asked only when no task can run. What `run_sync_soon` has queued, and who waits for that, goes first."""
+        if self._runner.entry_queue.size():
             return 0.0
-        if deadline == math.inf:
+        if deadline == math.inf or self._runner.waiting_for_idle:
             return _LONG_S
         self._now_s = max(self._now_s, deadline)
         return 0.0

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import pytest
 import trio
+import trio.testing
 
 from scenarios import determinism
 
@@ -52,6 +53,28 @@ def test_hours_pass_without_waiting() -> None:
         return trio.current_time()
 
     assert determinism.run(long) >= 100 * 3600
+
+
+def test_who_waits_until_nothing_can_run_goes_before_the_jump() -> None:
+    async def main() -> list[float]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 60)
+            await trio.testing.wait_all_tasks_blocked()
+            before = trio.current_time()
+        return [before, trio.current_time()]
+
+    assert determinism.run(main) == [0.0, 60.0]
+
+
+def test_what_comes_from_outside_goes_before_the_jump() -> None:
+    async def main() -> float:
+        came = trio.Event()
+        trio.lowlevel.current_trio_token().run_sync_soon(came.set)
+        with trio.move_on_after(60):
+            await came.wait()
+        return trio.current_time()
+
+    assert determinism.run(main) == 0.0
 
 
 def test_a_run_that_fails_leaves_trio_as_it_was() -> None:
