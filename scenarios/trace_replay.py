@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import trio
 
 from actors.agents.base import Reply, Turn
 from actors.errors import AgentFailed, AgentTimedOut, RateLimited
-from actors.stores.base import InsertSession, RemoveSession, UpdateSession, Write
+from actors.stores.base import InsertSession, Page, RemoveSession, UpdateSession, Write
 from actors.stores.memory import MemoryStore
 from scenarios import determinism
 from scenarios.in_process import InProcessServer, running_in_process, virtual_plan
@@ -257,13 +258,19 @@ class _Agent:
 
 
 class _Store(MemoryStore):
-    """Commits as late as the recorded server did."""
+    """Commits as late as the recorded server did.
+
+    A read of messages that was under way while something was committed saw it or not: any state in between may be
+    what it saw.
+    """
 
     def __init__(self, player: _Player, recorded: Mapping[str, str]) -> None:
         super().__init__()
         self._player = player
         self._recorded = recorded  # ids, by those of the replay
         self._done = _commits_done(player.trace)
+        self._reads = _reads(player.trace)
+        self._committed = trio.Event()
         self._said = {(turn.session, turn.at): turn.done for turn in player.trace.turns}
         self._over = {end.session: end.over for end in player.trace.ends}
 
@@ -273,6 +280,18 @@ class _Store(MemoryStore):
                 if done is not None:
                     await self._player.until(done - _NO_PLACE_MS)
         await super().commit(writes)
+        self._committed.set()
+        self._committed = trio.Event()
+
+    async def history(self, session_key: int, before: int | None, after: int | None, limit: int) -> Page:
+        session_id = self._recorded.get(self._sessions[session_key].id, "")
+        done, seen = self._reads.get((session_id, self._player.clock.now()), (0, None))
+        page = await super().history(session_key, before, after, limit)
+        with trio.move_on_at(self._player.clock.deadline(done)):
+            while seen != [message.created_at for message in page.messages]:
+                await self._committed.wait()
+                page = await super().history(session_key, before, after, limit)
+        return page
 
     def _done_at(self, write: Write) -> int | None:
         now = self._player.clock.now()
@@ -296,6 +315,21 @@ def _commits_done(trace: Trace) -> Mapping[tuple[str, int], int]:
         who = named[0] if named else f"new session of {request.body['userId']}"
         done.setdefault((who, request.taken), request.done)
     return done
+
+
+def _reads(trace: Trace) -> Mapping[tuple[str, int], tuple[int, list[int] | None]]:
+    """Until when a session's messages were read that were asked for at an instant, and the instants of those seen."""
+    reads: dict[tuple[str, int], tuple[int, list[int] | None]] = {}
+    for request in trace.requests:
+        if request.operation == "getMessages" and (named := _UUID.search(request.target)):
+            messages = request.answer.get("messages") if request.answer else None
+            seen = None if messages is None else [_epoch_ms(message["createdAt"]) for message in messages]
+            reads[named[0], request.now] = request.done, seen
+    return reads
+
+
+def _epoch_ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _body(request: Recorded) -> bytes:

@@ -110,7 +110,9 @@ def _shown(content: bytes) -> Any:
         return None
     try:
         value = json.loads(content)
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # half a surrogate pair cannot be written
+        json.dumps(
+            value, ensure_ascii=False, allow_nan=False
+        ).encode()  # half a surrogate pair cannot be written
     except (ValueError, RecursionError):
         return content.decode("utf-8", "replace")
     return value

@@ -146,12 +146,18 @@ def socket_of(stream: Stream) -> trio.socket.SocketType:
     return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
 
 
-async def handshake(stream: Stream, limits: Limits) -> str | None:
-    """Agree on TLS, once; gives the protocol that was chosen, None for none. Raises TooSlowError."""
+async def handshake(stream: Stream, limits: Limits, scope: trio.CancelScope) -> str | None:
+    """Agree on TLS, once; gives the protocol that was chosen, None for none.
+
+    Raises TooSlowError, also when `scope`, which nobody has entered yet, is cancelled meanwhile.
+    """
     if not isinstance(stream, trio.SSLStream):
         return None
-    with trio.fail_after(limits.handshake_s):
+    scope.deadline = trio.current_time() + limits.handshake_s
+    with scope:
         await stream.do_handshake()
+    if scope.cancelled_caught:
+        raise trio.TooSlowError
     chosen: str | None = stream.selected_alpn_protocol()
     return chosen
 
@@ -194,9 +200,9 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until the client has gone or must go."""
-        alpn = await handshake(self._stream, self._limits)
+        alpn = await handshake(self._stream, self._limits, self._reading)
         protocol = Http2 if alpn == "h2" else Http1
-        self._reading.deadline = trio.current_time() + self._limits.idle_s
+        self._reading = trio.CancelScope(deadline=trio.current_time() + self._limits.idle_s)
         with self._life:
             tasks = Tasks(self._owe)
             async with tasks:

@@ -42,7 +42,7 @@ class HotConnection:
 
     async def run(self) -> bytes | None:
         """Serve until the client has gone or must go: None. Or until a request is not for here: all from it on."""
-        if await handshake(self._stream, self._server.limits) == "h2":
+        if await handshake(self._stream, self._server.limits, trio.CancelScope()) == "h2":
             return b""
         while received := await self._receive():
             self.idle = False

@@ -7,8 +7,8 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -37,6 +37,7 @@ from server.settings import Settings
 
 log = structlog.get_logger()
 
+RECORDING_FLUSH_S = 0.25
 _ANSWER_S = 5.0
 _UUID_DIGITS = 32
 _IDS_AT_ONCE = 256
@@ -185,24 +186,34 @@ async def _serve_until(
         plan = _plan(settings, store, agents, clock)
         running: Site = await nursery.start(partial(site.run, plan, stop=stop))
         freeze_what_is_there()
-        with _recording(settings, plan, running):
+        async with _recording(settings, plan, running):
             await _listen(told_to_stop, settings, running, next(iter(agents)))
         stop.set()
 
 
-@contextmanager
-def _recording(settings: Settings, plan: site.Plan, running: Site) -> Iterator[None]:
+@asynccontextmanager
+async def _recording(settings: Settings, plan: site.Plan, running: Site) -> AsyncIterator[None]:
     """Write what comes in and goes out to a file, if a setting says so."""
     if settings.record is None:
         yield
         return
-    with recording.opened(settings.record) as file:
-        salt = os.urandom(16)
-        recorder = recording.Recorder(file.write, plan.clock, salt=salt, content=settings.record_content)
-        recorder.begin(plan, recording.Start(version("vigil-sessions"), running.directory.counts().active))
+    content = settings.record_content
+    start = recording.Start(version("vigil-sessions"), running.directory.counts().active, content)
+    with recording.opened(settings.record) as file, recording.outbox(file, content=content) as box:
+        recorder = recording.Recorder(box.put, plan.clock)
+        recorder.begin(plan, start)
         running.record, running.directory.watch = recorder.answered, recorder.settled
-        yield
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_flush_now_and_then, box)
+            yield
+            nursery.cancel_scope.cancel()
         running.record = running.directory.watch = None
+
+
+async def _flush_now_and_then(box: recording.Outbox) -> None:
+    while True:
+        await trio.sleep(RECORDING_FLUSH_S)
+        box.flush()
 
 
 async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, agent_id: str) -> None:

@@ -55,7 +55,7 @@ def _ask(http: httpx.Client, stream: random.Random, path: str) -> httpx.Response
 @pytest.fixture
 def trace(tmp_path: Path) -> Path:
     path = tmp_path / "trace.jsonl"
-    flags = ("--time-scale=600", f"--record={path}", "--session-limit=20/minute", "--log-level=error")
+    flags = ("--time-scale=300", f"--record={path}", "--session-limit=20/minute", "--log-level=error")
     with running_server(tmp_path / "data", *flags) as server:
         people = [threading.Thread(target=live, args=(server, number)) for number in range(PEOPLE)]
         for person in people:

@@ -1,6 +1,9 @@
 """What a server records is played again with the same answers; what was changed since is told."""
 
+import io
 import json
+import marshal
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +20,9 @@ from actors.records import TimeoutConfig
 from scenarios import determinism
 from scenarios.in_process import InProcessServer, running_in_process, virtual_plan
 from scenarios.trace import Trace, TraceError, read
-from scenarios.trace_replay import Replayed, replay
-from server.recording import Recorder, RecordingError, Start, filler, opened
+from scenarios.trace_replay import replay
+from server.recording import BATCH, Note, Outbox, Recorder, RecordingError, Start, opened
+from server.recording_lines import Lines, filler, write
 from server.routes import BASE
 from server.site import Plan
 
@@ -113,8 +117,9 @@ def recorded(
         plan = virtual_plan(agents=AGENTS, user_limit=Limit(45, 3600))
         async with running_in_process(plan) as server:
             with opened(path) as file:
-                recorder = Recorder(file.write, plan.clock, salt=b"salt", content=content)
-                recorder.begin(plan, Start("0", 0))
+                lines = Lines(salt=b"salt", content=content)
+                recorder = Recorder(lambda note: file.writelines(lines.of(note)), plan.clock)
+                recorder.begin(plan, Start("0", 0, content))
                 server.site.record, server.site.directory.watch = recorder.answered, recorder.settled
                 async with trio.open_nursery() as nursery:
                     for number in range(people):
@@ -223,38 +228,34 @@ def test_what_is_no_recording_is_refused_with_its_line(tmp_path: Path, text: str
         read(path)
 
 
-def test_a_disk_that_fills_up_ends_the_recording_and_nothing_else() -> None:
-    async def main() -> Replayed | None:
-        plan = virtual_plan()
-        written: list[bytes] = []
+def test_a_writer_that_has_gone_ends_the_recording_and_stops_nobody() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    box = Outbox(os.fdopen(writing, "wb"))
+    for _ in range(10 * BATCH):
+        box.put(("over", "some session", 1))
+    box.close()
 
-        def write(line: bytes) -> None:
-            if written:
-                raise OSError(28, "No space left on device")
-            written.append(line)
 
-        async with running_in_process(plan) as server:
-            recorder = Recorder(write, plan.clock, salt=b"salt")
-            recorder.begin(plan, Start("0", 0))
-            server.site.record = recorder.answered
-            for _ in range(3):
-                assert (await Person(server, 1).ask("GET", "")).status == 200
-        return None
-
-    determinism.run(main)
+def test_a_batch_that_a_kill_cut_short_is_left_out() -> None:
+    out = io.BytesIO()
+    batch = marshal.dumps([("over", "some session", 1)])
+    write(io.BytesIO(batch + batch[:-3]), Lines(salt=b"salt"), out)
+    assert out.getvalue() == b'{"session":"some session","over":1}\n'
 
 
 async def test_a_request_whose_client_has_gone_is_recorded_too() -> None:
-    lines: list[bytes] = []
+    notes: list[Note] = []
     plan = virtual_plan(agents=AGENTS)
     async with running_in_process(plan) as server:
-        recorder = Recorder(lines.append, plan.clock, salt=b"salt")
+        recorder = Recorder(notes.append, plan.clock)
         person = Person(server, 1)
         session_id, _ = await person.create()
         server.site.record, server.site.directory.watch = recorder.answered, recorder.settled
         message = {"content": "hello", "transport": "http"}
         with trio.move_on_after(0.01):
             await person.ask("POST", f"/{session_id}/messages", message)
-    [line] = [line for line in map(json.loads, lines) if "operation" in line]
+    lines = [json.loads(line) for note in notes for line in Lines(salt=b"salt").of(note)]
+    [line] = [line for line in lines if "operation" in line]
     assert (line["operation"], line["status"], line["answer"]) == ("sendMessage", 0, None)
     assert line["taken"] is not None
