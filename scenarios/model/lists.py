@@ -8,13 +8,13 @@ A session that is being created, ended or expired at this very moment may be cou
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from heapq import merge
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 
 from sortedcontainers import SortedDict
 
 from scenarios.model.answers import difference
 from scenarios.model.session import Exchange, Session
-from scenarios.model.world import Json, Life, epoch_ms, iso
+from scenarios.model.world import MINUTE_MS, Json, Life, World, epoch_ms, iso
 from scenarios.observed import Violation
 
 _WANTED: dict[str, tuple[Life, ...]] = {
@@ -221,13 +221,18 @@ class Lists:
         """A session counts once its warning is committed, which a store that refuses commits puts off."""
         sure, most = 0, len(unsure) + self._expected.total()
         for session in self._all["live"].values():
-            world = session.worlds[0]
-            if session.id not in unsure and world.is_near(now):
-                at_this_instant = world.ends_lo - now == world.config[3] * 60_000
-                sure += is_calm and not at_this_instant
-                most += 1
+            if session.id in unsure:
+                continue
+            near = [world.is_near(now) for world in session.worlds]
+            sure += is_calm and all(near) and not any(map(_begins_to_be_near, session.worlds, repeat(now)))
+            most += any(near)
         if not sure <= told <= most:
             raise Violation("10 health", f"{told} expiring soon, not {sure} to {most}", number)
+
+
+def _begins_to_be_near(world: World, now: int) -> bool:
+    """Its warning is due at this very instant, and may be committed or not."""
+    return world.ends_lo - now == world.config[3] * MINUTE_MS
 
 
 def _order(session: Session) -> tuple[int, str]:

@@ -36,6 +36,12 @@ def test_a_repeat_of_what_failed_counts_once(seed: int) -> None:
     assert outcome.violation is None, summary(outcome)
 
 
+def test_a_session_whose_renewal_may_be_lost_may_be_near_its_end_or_not() -> None:
+    """The model went by one of the two."""
+    outcome = lived(Settings(104, people=100, hours=24, faults=KINDS, until_ms=7_500_000))
+    assert outcome.violation is None, summary(outcome)
+
+
 def test_there_are_twenty_bugs_of_all_kinds() -> None:
     assert len(SHOWN) >= 20
     assert {BUGS[bug].section for bug in SHOWN} >= {1, 3, 4, 6, 7, 8, 10}
