@@ -144,7 +144,10 @@ def max_expires_at(session: Session) -> int:
 
 def expires_at(session: Session) -> int:
     """min(renewedAt + timeoutMinutes, createdAt + maxDurationMinutes), always."""
-    return min(session.renewed_at + session.config.timeout_minutes * MINUTE_MS, max_expires_at(session))
+    config = session.config
+    ends = session.renewed_at + config.timeout_minutes * MINUTE_MS
+    cap = session.created_at + config.max_duration_minutes * MINUTE_MS
+    return ends if ends < cap else cap  # `min` takes as long as all the rest
 
 
 def warn_at(session: Session) -> int:

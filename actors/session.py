@@ -151,7 +151,8 @@ def _writes(before: Session, now: int, asks: Sequence[Ask], transitions: Sequenc
         return [RemoveSession(before.key, after if isinstance(after, Tombstone) else None)]
     writes: list[Write] = [UpdateSession(after)] if after != before else []
     for ask, transition in zip(asks, transitions, strict=True):
-        writes.extend(_message_writes(before.key, transition))
+        if transition.message is not None or transition.turn is not None:
+            writes.extend(_message_writes(before.key, transition))
         if ask.saving is not None and transition.refusal is None:
             writes.append(save_answer(before.key, now, ask.saving, transition))
     return writes
