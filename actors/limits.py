@@ -17,6 +17,7 @@ from actors.stores.base import SaveWindow
 Scope = Literal["session", "user", "agent"]
 
 _UNITS_S = {"second": 1, "minute": 60, "hour": 3600}
+_UNIT_NAMES = {seconds: name for name, seconds in _UNITS_S.items()}
 _LIMIT = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)", re.ASCII)
 
 
@@ -33,6 +34,10 @@ class Limit(NamedTuple):
         if match is None:
             raise ValueError(f"{text!r} is not a limit: write COUNT/second, COUNT/minute or COUNT/hour")
         return cls(int(match[1]), _UNITS_S[match[2]])
+
+    def __str__(self) -> str:
+        """`60/minute`, as `parse` reads it."""
+        return f"{self.requests}/{_UNIT_NAMES[self.window_s]}"
 
     @property
     def window_ms(self) -> int:

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from loadtests import report_plot, verdict_text
@@ -17,6 +16,7 @@ from loadtests.oracle_tally import KINDS, Course, Finding
 from loadtests.percentiles import Histogram, Second
 from loadtests.report_plot import Band, Level, Line, Plot, Ticks
 from loadtests.verdict import PERCENTS, Exit, Verdict
+from scenarios import page
 
 POINTS = 180
 PROOFS_MAX = 3  # of each kind for each limit; the JSON has more
@@ -48,8 +48,8 @@ class Row(NamedTuple):
 
 def html(verdict: Verdict, made_at: datetime) -> str:
     """The page as text. `made_at` is what the page says of its own date."""
-    template = _ENVIRONMENT.from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return page.render(
+        _TEMPLATE,
         verdict=verdict,
         word=_WORDS[verdict.exit_code],
         made_at=made_at.strftime("%Y-%m-%d %H:%M:%S %Z").strip(),
@@ -64,7 +64,6 @@ def html(verdict: Verdict, made_at: datetime) -> str:
 
 
 _TEMPLATE = Path(__file__).with_name("report.html")
-_ENVIRONMENT = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
 def _findings(verdict: Verdict) -> Iterator[Finding]:

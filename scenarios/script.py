@@ -459,7 +459,19 @@ class Step(Strict):
         return field in value.model_fields_set if field and value else bool(value) and not field
 
 
-REQUESTS = ("create", "send", "heartbeat", "renew", "retime", "get", "history", "list", "end", "health")
+VERB_OF = {  # the operation of the route table
+    "createSession": "create",
+    "sendMessage": "send",
+    "heartbeat": "heartbeat",
+    "renewSession": "renew",
+    "updateTimeout": "retime",
+    "getSession": "get",
+    "getMessages": "history",
+    "endSession": "end",
+    "listSessions": "list",
+    "getHealth": "health",
+}
+REQUESTS = tuple(VERB_OF.values())
 VERBS = {
     field.alias or name: name
     for name, field in Step.model_fields.items()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 import yaml
 
+from actors.limits import Limit
 from scenarios import determinism, durations, reading
 from scenarios.faults import Band
 from scenarios.model import Model, ModelSettings
@@ -21,26 +22,14 @@ from scenarios.observed import Answered, Sent
 from scenarios.outcome import Outcome, Settings
 from scenarios.player import play
 from scenarios.plays import Play
+from scenarios.script import VERB_OF
 from scenarios.simulate import simulate
 from scenarios.targets import Virtual
 from server.wire_time import epoch_ms
 
 Step = dict[str, Any]
 
-VERBS = {
-    "createSession": "create",
-    "sendMessage": "send",
-    "heartbeat": "heartbeat",
-    "renewSession": "renew",
-    "updateTimeout": "retime",
-    "getSession": "get",
-    "getMessages": "history",
-    "endSession": "end",
-    "listSessions": "list",
-    "getHealth": "health",
-}
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z", re.ASCII)
-_UNITS = {1: "second", 60: "minute", 3600: "hour"}
 _HANG_ON_FAULTS = (409, 502, 503, 504)
 _NAMES_DIFFER = ("sessionId", "channelId", "id")  # from those of the simulation
 _CANNOT_SAY = ("slow-store", "full-store", "disconnect", "agent")
@@ -99,7 +88,7 @@ def _steps(failed: Outcome, witness: _Witness) -> list[Step]:
     assert failed.violation is not None  # noqa: S101
     start_ms = witness.settings.start_ms
     names = _names(witness)
-    asked = [one for one in witness.requests if one.operation in VERBS]
+    asked = [one for one in witness.requests if one.operation in VERB_OF]
     timed = [(one.at_ms - start_ms, 1, _request(one, witness, names)) for one in asked]
     timed += [(band.from_ms, 0, _restart(band)) for band in failed.bands if band.kind == "crash"]
     steps: list[Step] = [
@@ -154,7 +143,7 @@ def _request(sent: Sent, witness: _Witness, names: Mapping[str, str]) -> Step:
         step.setdefault("raw", {})["headers"] = {"Authorization": f"Bearer {bearer}"}
     is_certain = answer is not None and answer.status not in _HANG_ON_FAULTS
     status: Any = answer.status if answer is not None and is_certain else {"present": True}
-    return {VERBS[sent.operation]: said or None} | step | {"expect": {"status": status}}
+    return {VERB_OF[sent.operation]: said or None} | step | {"expect": {"status": status}}
 
 
 def _text_of(body: bytes) -> str:
@@ -232,7 +221,7 @@ def _agents(witness: _Witness) -> Iterator[Step]:
             entry["timeoutConfig"] = dict(rules.timeouts)
         for name, limit in (("session_limit", rules.session_limit), ("agent_limit", rules.agent_limit)):
             if limit is not None:
-                entry[name] = f"{limit[0]}/{_UNITS[limit[1]]}"
+                entry[name] = str(Limit(*limit))
         yield entry
 
 

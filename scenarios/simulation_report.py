@@ -7,6 +7,7 @@ network and no script: the file is all there is.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -17,6 +18,7 @@ from scenarios.faults import Band
 from scenarios.outcome import Exchange, Failure, Outcome
 from scenarios.plot import Line, Plot, Span
 
+_TEMPLATE = Path(__file__).with_name("simulation_report.html")
 WIDE = 1120
 POINTS = 144  # of a plot over the whole day
 STACKED = 5  # operations that have a colour of their own; the others share one
@@ -75,7 +77,7 @@ def page(outcome: Outcome) -> str:
     """The page as text."""
     moments = list(_moments(outcome))
     return pages.render(
-        "simulation_report.html",
+        _TEMPLATE,
         outcome=outcome,
         failure=outcome.violation,
         failed=_failed(outcome, outcome.violation) if outcome.violation else None,

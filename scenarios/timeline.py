@@ -6,6 +6,7 @@ What a play's drawing is made of is `timeline_lanes`'; how it is drawn is `timel
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from scenarios import durations
@@ -13,6 +14,7 @@ from scenarios import page as pages
 from scenarios.plays import Judged, Play, Verdict
 from scenarios.timeline_lanes import drawing
 
+_TEMPLATE = Path(__file__).with_name("timeline.html")
 OPEN_MAX = 3  # failed plays that are open when the page is
 _ORDER: dict[Verdict, int] = {"failed": 0, "held": 1, "skipped": 2}
 
@@ -35,7 +37,7 @@ def page(plays: Sequence[Play]) -> str:
     ordered = sorted(plays, key=lambda play: _ORDER[play.verdict])
     entries = [_entry(number, play) for number, play in enumerate(ordered, 1)]
     return pages.render(
-        "timeline.html",
+        _TEMPLATE,
         entries=entries,
         counts=Counter(play.verdict for play in plays),
         facts=list(_facts(plays)),

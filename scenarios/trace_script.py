@@ -4,27 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl
 
 import yaml
 
 from scenarios import durations
+from scenarios.script import VERB_OF
 from scenarios.trace import Recorded, RecordedTurn, Start, Trace, TraceError
 
-_VERBS = {
-    "createSession": "create",
-    "sendMessage": "send",
-    "heartbeat": "heartbeat",
-    "renewSession": "renew",
-    "updateTimeout": "retime",
-    "getSession": "get",
-    "getMessages": "history",
-    "endSession": "end",
-}
 _TOLD = ("renewalCount", "sessionStatus.renewalCount", "sessionStatus.wasRenewed", "hasMore")
 _TIMES = ("expiresAt", "sessionStatus.expiresAt")
-_UNITS = {1: "second", 60: "minute", 3600: "hour"}
 
 
 def busiest(trace: Trace) -> str:
@@ -41,9 +32,10 @@ def script(trace: Trace, session_id: str) -> str:
     created = _created(trace).get(session_id)
     if created is None:
         raise TraceError(f"the recording does not have the creation of session {session_id}")
-    own = [request for request in trace.requests if _session(request) == session_id]
+    asked = [one for one in trace.requests if one.operation in VERB_OF and not _refused_for_others(one)]
+    own = [request for request in asked if _session(request) == session_id]
     turns = [turn for turn in trace.turns if turn.session == session_id]
-    steps = [step for request in (created, *own) if (step := _step(request, created.now))]
+    steps = [_step(request, created.now) for request in (created, *own)]
     when = datetime.fromtimestamp(created.now / 1000, UTC)
     values = {
         "title": f"A session of {created.body['userId']} as it was recorded on {when:%Y-%m-%d at %H:%M:%S}",
@@ -58,7 +50,7 @@ def _created(trace: Trace) -> dict[str, Recorded]:
     return {
         request.answer["sessionId"]: request
         for request in trace.requests
-        if request.operation == "createSession" and request.status == 201  # noqa: PLR2004  Created
+        if request.operation == "createSession" and request.status == HTTPStatus.CREATED
     }
 
 
@@ -67,10 +59,14 @@ def _session(request: Recorded) -> str:
     return found[1] if found else ""
 
 
-def _step(request: Recorded, began: int) -> dict[str, Any] | None:
-    verb = _VERBS.get(request.operation)
-    if verb is None:
-        return None
+def _refused_for_others(request: Recorded) -> bool:
+    """Its user's or its agent's other sessions had used up the limit, and they are not in the scenario."""
+    details = _at(request.answer, "details")
+    return request.status == HTTPStatus.TOO_MANY_REQUESTS and details["scope"] != "session"
+
+
+def _step(request: Recorded, began: int) -> dict[str, Any]:
+    verb = VERB_OF[request.operation]
     at = request.taken or request.now
     step: dict[str, Any] = {"at": durations.show(at - began)} if at > began else {}
     step |= _request(verb, request)
@@ -125,7 +121,7 @@ def _settings(
     defaults = start.settings.defaults
     return {
         "limits": {
-            name: f"{limit.requests}/{_UNITS[limit.window_s]}"
+            name: str(limit)
             for name, limit in (("session", limits.session), ("user", limits.user), ("agent", limits.agent))
         },
         "defaults": {_camel(name): value for name, value in defaults.items()},
@@ -139,6 +135,10 @@ def _agent(
     """One that says what was said to the same words, as late."""
     agent = next(agent for agent in start.agents if agent.id == agent_id)
     entry: dict[str, Any] = {"id": agent.id, "name": agent.name, "kind": "none"}
+    limits = {"session_limit": agent.session_limit, "agent_limit": agent.agent_limit}
+    entry |= {name: str(limit) for name, limit in limits.items() if limit is not None}
+    if timeouts := {_camel(name): value for name, value in agent.timeouts.items() if value is not None}:
+        entry["timeoutConfig"] = timeouts
     if not agent.answers:
         return entry
     asked = {request.taken: request.body["content"] for request in own if _is_message(request)}

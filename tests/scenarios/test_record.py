@@ -76,14 +76,6 @@ def test_real_traffic_is_replayed_without_a_difference(
     assert len(trace.read_text().splitlines()) > PEOPLE * REQUESTS
 
 
-def test_a_scenario_made_of_a_recorded_session_holds(
-    trace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    script = tmp_path / "one.yaml"
-    assert vigil.main(["replay", str(trace), "--to-script", str(script)]) == 0
-    assert vigil.main(["replay", str(script)]) == 0, capsys.readouterr().out
-
-
 def test_an_answer_that_was_recorded_otherwise_is_told_with_its_line(
     trace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+import vigil
 from actors.agents.base import AgentEntry, Reply, Turn
 from actors.errors import AgentFailed
 from actors.limits import Limit
@@ -170,6 +171,28 @@ def test_a_limit_of_one_more_shows_in_the_first_request_that_it_lets_in(tmp_path
     outcome = replay(trace, change=lambda plan: replace(plan, user_limit=Limit(46, 3600)))
     first = next(difference for difference in outcome.differences if difference.path == "status")
     assert (first.line, first.recorded) == (refused.number, "429")
+
+
+def test_a_scenario_made_of_a_recorded_session_holds(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With its agent's own limits, and with what the agent said as late as it said it."""
+    recorded(tmp_path / "trace.jsonl", 20, content=False)
+    script = tmp_path / "one.yaml"
+    assert vigil.main(["replay", str(tmp_path / "trace.jsonl"), "--to-script", str(script)]) == 0
+    assert vigil.main(["replay", str(script)]) == 0, capsys.readouterr().out
+    text = script.read_text()
+    assert "session_limit: 5/minute" in text
+    assert text.count("- at: ") > 10
+
+
+def test_a_scenario_of_a_session_that_the_recording_does_not_have_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path / "trace.jsonl", 3, content=False)
+    words = ["replay", str(tmp_path / "trace.jsonl"), "--to-script", str(tmp_path / "x.yaml"), "--session=y"]
+    assert vigil.main(words) == 2
+    assert "does not have the creation of session y" in capsys.readouterr().err
 
 
 def test_nothing_that_people_wrote_and_no_credential_is_in_a_recording(tmp_path: Path) -> None:
