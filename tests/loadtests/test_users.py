@@ -179,6 +179,25 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced() -> None
     assert len(heard) == 2
 
 
+RENEWAL_REFUSED = """
+from loadtests.client import Answer
+from loadtests.people import Session, _fault
+
+for renewed_s in (0.0, 151.0):
+    made = Answer(0.0, 0.1, 201)
+    session = Session("s", "u", "a", "t", b"", made, timeout_s=30.0, max_s=180.0, renewed_s=renewed_s)
+    print(_fault(Answer(170.0, 170.1, 422), frozenset((200,)), session) or "fine")
+"""
+
+
+def test_a_renewal_may_be_refused_when_the_session_can_end_at_its_maximum() -> None:
+    """In a process of its own: Locust changes the standard library of any that it is loaded into."""
+    found = subprocess.run(
+        [sys.executable, "-c", RENEWAL_REFUSED], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.splitlines() == ["answered 422 instead of 200", "fine"]
+
+
 class Stopped(BaseException):
     """What a person is stopped with in the middle of anything."""
 
