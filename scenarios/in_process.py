@@ -116,7 +116,7 @@ class InProcessServer:
     def listen(
         self, target: str, headers: Iterable[tuple[str, str]] = ()
     ) -> AbstractAsyncContextManager[Listener]:
-        """See `Direct.listen`. A crash ends the iteration without a close code. Raises Disconnected when it is down."""
+        """See `Direct.listen`. After a crash nothing more comes. Raises Disconnected when it is down."""
         if not self.is_up:
             raise Disconnected
         return self._direct.listen(target, headers)

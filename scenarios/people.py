@@ -16,7 +16,6 @@ from actors.limits import Limit
 from actors.records import TimeoutPatch
 from scenarios.clumsiness import clumsy
 from scenarios.connection import Ear
-from scenarios.errors import ScenarioError
 from scenarios.faults import Weather
 from scenarios.faulty import SimulatedAgent
 from scenarios.person import CREATED, OVER, RATE_LIMITED, Chat, Person
@@ -25,22 +24,11 @@ from server.direct import Answer
 Post = Callable[[bytes, str | None], Awaitable[Answer | None]]
 
 
-class UnknownMix(ScenarioError):
-    pass
-
-
 class Character(NamedTuple):
     """What one visit is, and how many there are in a day."""
 
     visit: Callable[[Person], Awaitable[None]]
     a_day: int
-
-
-def parse_mix(name: str) -> str:
-    """Raises UnknownMix."""
-    if name not in MIXES:
-        raise UnknownMix(f"{name!r} is not a mix of people: write {', '.join(MIXES)}")
-    return name
 
 
 def cast(seed: int, people: int, mix: str) -> list[str]:
