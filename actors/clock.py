@@ -19,14 +19,16 @@ class Anchor(NamedTuple):
 class ScaledClock:
     """Session time in integer milliseconds, running `scale` times as fast as real time.
 
-    `wall` tells real time in milliseconds since the epoch; without it only Trio's clock counts.
+    `wall` tells real time in milliseconds since the epoch; without it only Trio's clock counts. `current_s` is
+    `trio.current_time` without the way there.
     """
 
     def __init__(self, start_ms: int, *, scale: float = 1.0, wall: Callable[[], int] | None = None) -> None:
         self.scale = scale
         self._ms_per_s = 1000.0 * scale
         self._start_ms = start_ms
-        self._start_s = trio.current_time()
+        self.current_s = trio.lowlevel.current_clock().current_time
+        self._start_s = self.current_s()
         self._wall = wall
         self._anchor = Anchor(wall() if wall else start_ms, start_ms)
 
@@ -45,7 +47,11 @@ class ScaledClock:
 
     def now(self) -> int:
         """The current instant of session time, to the nearest millisecond: at `deadline(t)` it is `t`."""
-        return self._start_ms + round((trio.current_time() - self._start_s) * self._ms_per_s)
+        return self.at(self.current_s())
+
+    def at(self, instant_s: float) -> int:
+        """Session time at an instant of Trio's clock."""
+        return self._start_ms + round((instant_s - self._start_s) * self._ms_per_s)
 
     def deadline(self, at_ms: float) -> float:
         """The instant of Trio's clock at which `now()` will be `at_ms`."""

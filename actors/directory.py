@@ -21,7 +21,7 @@ from actors.index import SessionIndex, merged
 from actors.lifecycle import End, Phase, Transition, begin, creation, merge, phase, tombstone
 from actors.limits import Limits
 from actors.mailbox import Saving
-from actors.records import Session, TimeoutConfig, TimeoutPatch, Tombstone
+from actors.records import Session, TimeoutConfig, TimeoutPatch, Tombstone, TurnState
 from actors.session import SessionActor, save_answer
 from actors.stores.base import (
     OWED,
@@ -35,6 +35,7 @@ from actors.stores.base import (
 )
 from actors.supervision import RestartBudget, supervise
 from actors.tally import Tally
+from actors.told import Hear, told
 from actors.tombstones import Tombstones
 from actors.turns import TURN_ENDS, Turns
 
@@ -48,6 +49,15 @@ class Rules(NamedTuple):
     session_max: int = 1_000_000
     tombstone_minutes: int = 1440
     tombstone_max: int = 1_000_000
+
+
+class Wanted(NamedTuple):
+    """A session that somebody asks for. Metadata is compact JSON."""
+
+    agent: AgentEntry
+    user_id: str
+    metadata: str
+    patch: TimeoutPatch
 
 
 class Counts(NamedTuple):
@@ -104,13 +114,13 @@ class Directory:
 
     # --- finding
 
-    def find(self, session_id: str) -> SessionActor:
+    def find(self, session_id: str, now: int | None = None) -> SessionActor:
         """The actor of a live session. Raises SessionExpired, SessionBroken or SessionNotFound."""
         actor = self._actors.get(session_id)
         if actor is None:
             self._raise_why_not_live(session_id)
-        if phase(actor.state, self.clock.now()) is Phase.DUE:
-            raise SessionExpired(tombstone(actor.session))
+        if phase(actor.state, self.clock.now() if now is None else now) is Phase.DUE:
+            raise SessionExpired(tombstone(actor.session))  # its timer was not served yet
         return actor
 
     def actors(self) -> list[SessionActor]:
@@ -144,32 +154,32 @@ class Directory:
 
     # --- beginning and ending
 
-    async def create(
-        self,
-        agent_id: str,
-        user_id: str,
-        metadata: str,
-        patch: TimeoutPatch,
-        saving: Saving | None = None,
-        now: int | None = None,
-    ) -> Transition:
+    def begin(self, wanted: Wanted, now: int, then: Hear[Transition], saving: Saving | None = None) -> None:
         """Commit a new session and start its actor. It begins at `now`, the instant at which it was admitted.
 
-        Raises AgentNotFound; Overloaded at the session cap; StoreUnavailable.
+        `then` hears of it once it is there; or Overloaded at the session cap, StoreUnavailable.
         """
         if len(self._actors) + self._creating >= self._rules.session_max:
-            raise Overloaded(f"The server holds its {self._rules.session_max} sessions", retry_after_s=60)
-        transition = begin(
-            self._new_session(self.agent(agent_id), user_id, metadata, patch, now or self.clock.now())
-        )
-        self._creating += 1
-        try:
-            await self.store.commit(_creation(transition, saving))
-        finally:
+            then(Overloaded(f"The server holds its {self._rules.session_max} sessions", retry_after_s=60))
+            return
+        transition = begin(self._new_session(wanted, now))
+
+        def committed(error: Exception | None) -> None:
             self._creating -= 1
-        self._tell_creation(transition.events)
-        self.spawn(transition.session)
-        return transition
+            if error is None:
+                self._tell_creation(transition.events)
+                self.spawn(transition.session)
+            then(transition if error is None else error)
+
+        self._creating += 1
+        self.store.submit(_creation(transition, saving), committed)
+
+    async def create(
+        self, agent_id: str, user_id: str, metadata: str, patch: TimeoutPatch, saving: Saving | None = None
+    ) -> Transition:
+        """`begin` now, waited for."""
+        wanted, now = Wanted(self.agent(agent_id), user_id, metadata, patch), self.clock.now()
+        return await told(lambda then: self.begin(wanted, now, then, saving))
 
     async def end(self, session_id: str) -> None:
         """End a live session, or forget an expired or broken one. Raises SessionNotFound, StoreUnavailable."""
@@ -201,18 +211,18 @@ class Directory:
 
     def settled(self, actor: SessionActor, before: Session, transitions: Sequence[Transition]) -> None:
         after = actor.state
-        self.tally.note_depth(len(transitions))
-        if isinstance(after, Session) and before.event_id == 1 < after.event_id:
+        self.tally.depths[len(transitions)] += 1
+        if before.event_id == 1 and isinstance(after, Session) and after.event_id > 1:
             self._recall_creation(before)
         for transition in transitions:
-            self._publish(transition.events)
+            if transition.events:
+                self._publish(transition.events)
+            if transition.turn is not None:
+                self._note_turn(actor, transition, *transition.turn)
             if self.watch is not None:
                 self.watch(before.id, transition)
-            if transition.turn and transition.turn[1] in TURN_ENDS:
-                self.turns.settle(before.id, transition.turn[0])
         if isinstance(after, Session):
             self._warned += after.warned - before.warned
-            self._start_turns(actor, transitions)
             return
         self._remove(before)
         if isinstance(after, Tombstone):
@@ -250,21 +260,20 @@ class Directory:
         actor = self._actors.get(session_id)
         return actor.session if actor is not None else self.tombstones[session_id]
 
-    def _new_session(
-        self, entry: AgentEntry, user_id: str, metadata: str, patch: TimeoutPatch, now: int
-    ) -> Session:
+    def _new_session(self, wanted: Wanted, now: int) -> Session:
         key, self._next_key = self._next_key, self._next_key + 1
+        agent, user_id, metadata, patch = wanted
         return Session(
             key=key,
             id=self.new_id(),
-            agent_id=entry.id,
+            agent_id=agent.id,
             user_id=user_id,
             channel_id=self.new_id(),
             metadata=metadata,
             created_at=now,
             last_activity=now,
             renewed_at=now,
-            config=merge(merge(self._rules.defaults, entry.timeouts), patch),
+            config=merge(merge(self._rules.defaults, agent.timeouts), patch),
         )
 
     def _remove(self, session: Session) -> None:
@@ -286,11 +295,12 @@ class Directory:
         else:
             raise SessionNotFound(session_id)
 
-    def _start_turns(self, actor: SessionActor, transitions: Sequence[Transition]) -> None:
-        for transition in transitions:
-            message, turn = transition.message, transition.turn
-            if message and turn and turn[0] == message.created_at and turn[1] in OWED:
-                self.turns.submit(actor, message, turn[1])
+    def _note_turn(self, actor: SessionActor, transition: Transition, at: int, turn: TurnState) -> None:
+        message = transition.message
+        if turn in TURN_ENDS:
+            self.turns.settle(actor.state.id, at)
+        elif message and at == message.created_at and turn in OWED and isinstance(actor.state, Session):
+            self.turns.submit(actor, message, turn)
 
     def _only_event(self, session_id: str) -> Event | None:
         """That of its creation, while nothing else has happened to it since it was created in this run."""

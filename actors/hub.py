@@ -4,7 +4,7 @@ Kept events are bounded three ways: by number and size for each session, and by 
 oldest of all go first. An event is one `Notice` however many listen, so that it is encoded once.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ KEPT_BYTES_MAX = 256 * 1024
 ALL_KEPT_BYTES_MAX = 64 * 1024 * 1024
 UNREAD_MAX = 512
 UNREAD_BYTES_MAX = 1024 * 1024
+_ORDER_SLACK = 1024  # places in the order of all that may stand for nothing, however few the others are
 _OVERHEAD_BYTES = 512  # of an event as Python keeps it, beside its texts
 
 
@@ -44,7 +45,7 @@ class Notice:
 
     def __init__(self, news: Event | Chunk | Resync) -> None:
         self.news = news
-        self.bytes = _OVERHEAD_BYTES + _text_bytes(news)
+        self.bytes = _bytes(news)
         self.frame: str | None = None
 
 
@@ -123,11 +124,12 @@ _NOBODY: dict[Subscription, None] = {}  # shared by all channels without listene
 class _Channel:
     """One session's kept events and listeners."""
 
-    __slots__ = ("bytes", "kept", "listeners")
+    __slots__ = ("bytes", "dropped", "kept", "listeners")
 
     def __init__(self) -> None:
-        self.kept: list[Notice] = []  # oldest first, and few: a deque would weigh more than they do
+        self.kept: list[Event] = []  # oldest first, and few: a deque would weigh more than they do
         self.bytes = 0
+        self.dropped = 0  # of its places in the order of all, the first so many stand for nothing any more
         self.listeners = _NOBODY  # in the order in which they came, so that it is the same in every run
 
 
@@ -142,7 +144,8 @@ class Hub:
     def __init__(self, only_event: Callable[[str], Event | None] = lambda _: None) -> None:
         self._only_event = only_event
         self._channels: dict[str, _Channel] = {}
-        self._kept: OrderedDict[Notice, None] = OrderedDict()  # by all channels, oldest first
+        self._order: deque[_Channel] = deque()  # a place for each kept event of all channels, oldest first
+        self._order_max = _ORDER_SLACK  # beyond it those that stand for nothing are given up
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -152,20 +155,22 @@ class Hub:
     def publish(self, events: Iterable[Event]) -> None:
         """Keep committed events and hand them to those who listen. A session's last event ends its channel."""
         for event in events:
-            notice = Notice(event)
-            if isinstance(event.data, (Expired, Ended)):
-                self._close(event.session_id, notice, "over")
-            else:
-                channel = self._channel(event.session_id)
-                self._keep(channel, notice)
-                _hand_out(channel, notice)
-                self._drop_if_empty(event.session_id, channel)
+            session_id, data = event.session_id, event.data
+            if isinstance(data, (Expired, Ended)):
+                self._close(session_id, Notice(event), "over")
+                continue
+            channel = self._channels.get(session_id) or self._channel(session_id)
+            self._keep(channel, event)
+            if channel.listeners:
+                _hand_out(channel, Notice(event))
+            if not channel.kept:
+                self._drop_if_empty(session_id, channel)
 
     def recall(self, event: Event) -> None:
         """Keep a session's first event before its second is published; it was told when it happened."""
         channel = self._channel(event.session_id)
         if not channel.kept:
-            self._keep(channel, Notice(event))
+            self._keep(channel, event)
 
     def say(self, chunk: Chunk) -> None:
         """Hand a piece of an answer to those who listen."""
@@ -217,31 +222,48 @@ class Hub:
     ) -> Iterable[Notice]:
         if after is None or after == newest:
             return ()
-        missed = [notice for notice in channel.kept if _id(notice) > after]
+        missed = [event for event in channel.kept if event.id > after]
         is_whole = after < newest and len(missed) == newest - after
-        return missed if is_whole else (Notice(Resync(newest, session_id, now)),)
+        return map(Notice, missed) if is_whole else (Notice(Resync(newest, session_id, now)),)
 
-    def _keep(self, channel: _Channel, notice: Notice) -> None:
-        channel.kept.append(notice)
-        channel.bytes += notice.bytes
-        self._kept[notice] = None
-        self._bytes += notice.bytes
-        while len(channel.kept) > KEPT_MAX or channel.bytes > KEPT_BYTES_MAX:
+    def _keep(self, channel: _Channel, event: Event) -> None:
+        size = _bytes(event)
+        kept, order = channel.kept, self._order
+        kept.append(event)
+        order.append(channel)
+        channel.bytes += size
+        self._bytes += size
+        while len(kept) > KEPT_MAX or channel.bytes > KEPT_BYTES_MAX:
+            channel.dropped += 1
             self._drop_oldest_of(channel)
         while self._bytes > ALL_KEPT_BYTES_MAX:
             self._drop_oldest_of_all()
+        if len(order) > self._order_max:
+            self._tidy_order()
 
     def _drop_oldest_of(self, channel: _Channel) -> None:
-        dropped = channel.kept.pop(0)
-        del self._kept[dropped]
-        channel.bytes -= dropped.bytes
-        self._bytes -= dropped.bytes
+        size = _bytes(channel.kept.pop(0))
+        channel.bytes -= size
+        self._bytes -= size
 
     def _drop_oldest_of_all(self) -> None:
-        session_id = next(iter(self._kept)).news.session_id
-        channel = self._channels[session_id]
+        channel = self._order.popleft()
+        if channel.dropped:
+            channel.dropped -= 1
+            return
+        session_id = channel.kept[0].session_id
         self._drop_oldest_of(channel)
         self._drop_if_empty(session_id, channel)
+
+    def _tidy_order(self) -> None:
+        """Give up the places that stand for nothing. There are at most as many of them as of the others."""
+        places, self._order = self._order, deque()
+        for channel in places:
+            if channel.dropped:
+                channel.dropped -= 1
+            else:
+                self._order.append(channel)
+        self._order_max = 2 * len(self._order) + _ORDER_SLACK
 
     def _close(self, session_id: str, last: Notice | None, why: Ending) -> None:
         channel = self._channels.pop(session_id, None)
@@ -255,6 +277,7 @@ class Hub:
 
     def _empty(self, channel: _Channel) -> None:
         while channel.kept:
+            channel.dropped += 1
             self._drop_oldest_of(channel)
 
     def _drop_if_empty(self, session_id: str, channel: _Channel) -> None:
@@ -272,22 +295,18 @@ def _hand_out(channel: _Channel, notice: Notice) -> None:
         del channel.listeners[listener]
 
 
-def _id(notice: Notice) -> int:
-    assert isinstance(notice.news, Event)  # noqa: S101  only events are kept
-    return notice.news.id
-
-
-def _text_bytes(news: Event | Chunk | Resync) -> int:
-    """About how long the news is as UTF-8, without making its JSON."""
+def _bytes(news: Event | Chunk | Resync) -> int:
+    """About how long the news is as UTF-8, without making its JSON, and what keeping it costs beside."""
     if isinstance(news, Event):
-        text_bytes = _EVENT_BYTES.get(type(news.data))
-        return text_bytes(news.data) if text_bytes else 0
-    return _utf8_bytes(news.text) if isinstance(news, Chunk) else 0
+        data = news.data
+        text_bytes = _EVENT_BYTES.get(type(data))
+        return _OVERHEAD_BYTES if text_bytes is None else _OVERHEAD_BYTES + text_bytes(data)
+    return _OVERHEAD_BYTES + (_utf8_bytes(news.text) if isinstance(news, Chunk) else 0)
 
 
 def _message_bytes(data: Broadcast) -> int:
     message = data.message
-    return _utf8_bytes(message.content) + _utf8_bytes(message.metadata) + _utf8_bytes(message.attachments)
+    return _utf8_bytes(f"{message.content}{message.metadata}{message.attachments}")
 
 
 def _metadata_bytes(data: Created | TimeoutUpdated) -> int:

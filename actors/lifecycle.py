@@ -37,6 +37,7 @@ from actors.records import (
     TimeoutPatch,
     Tombstone,
     TurnState,
+    maker,
 )
 
 MINUTE_MS = 60_000
@@ -47,6 +48,14 @@ class Phase(StrEnum):
     DUE = "due"
     EXPIRED = "expired"
     GONE = "gone"
+
+
+# These are on every command's way.
+_event, _session, _message = maker(Event), maker(Session), maker(Message)
+_broadcast, _renewed = maker(Broadcast), maker(Renewed)
+_LAST_ACTIVITY, _RENEWED_AT, _EVENT_ID = map(
+    Session._fields.index, ("last_activity", "renewed_at", "event_id")
+)
 
 
 class Send(NamedTuple):
@@ -129,6 +138,9 @@ class Transition(NamedTuple):
         return self.state
 
 
+_transition = maker(Transition)
+
+
 def taken_at(transition: Transition) -> int:
     """The instant of a command that was carried out: that of its events, or of the activity that it was."""
     return transition.events[0].at if transition.events else transition.session.last_activity
@@ -166,7 +178,8 @@ def can_extend(session: Session) -> bool:
 
 
 def is_near_expiration(session: Session, now: int) -> bool:
-    return warn_at(session) <= now < expires_at(session)
+    ends = expires_at(session)
+    return ends - session.config.warning_threshold_minutes * MINUTE_MS <= now < ends
 
 
 def expiry_reason(session: Session) -> ExpiryReason:
@@ -242,29 +255,23 @@ def _live(
         news = (*news, ExpirationWarning(expires_at(session), expires_at(session) - now))
     if not news:
         return Transition(session, (), message, turn, was_renewed)
-    events = tuple([Event(n, session.id, now, data) for n, data in enumerate(news, session.event_id + 1)])
-    return Transition(_with_news(session, len(news), message), events, message, turn, was_renewed)
-
-
-# These two are on every command's way, and change a record in a fifth of the time that `_replace` takes.
-
-
-def _with_news(session: Session, count: int, message: Message | None) -> Session:
-    *rest, event_id, last_message_at = session
-    last = last_message_at if message is None else message.created_at
-    return Session._make((*rest, event_id + count, last))
+    session_id, before = session.id, session.event_id
+    events = tuple([_event((before + n, session_id, now, data)) for n, data in enumerate(news, 1)])
+    last = session.last_message_at if message is None else message.created_at
+    after = _session((*session[:_EVENT_ID], before + len(news), last))
+    return _transition((after, events, message, turn, was_renewed, None))
 
 
 def _activity(session: Session, now: int) -> tuple[Session, tuple[Renewed, ...]]:
     """The session after a sign of life, and the news if that renewed it, which arms its warning again."""
-    *rest, _, renewed_at, config, count, warned, event_id, last_message_at = session
+    config = session.config
     if not config.auto_renew:
-        same = (renewed_at, config, count, warned, event_id, last_message_at)
-        return Session._make((*rest, now, *same)), ()
+        return _session((*session[:_LAST_ACTIVITY], now, *session[_RENEWED_AT:])), ()
     renews = can_extend(session)
-    renewal = (now, config, count + renews, warned and not renews, event_id, last_message_at)
-    after = Session._make((*rest, now, *renewal))
-    return after, ((Renewed(expires_at(after), after.renewal_count),) if renews else ())
+    count = session.renewal_count + renews
+    warned = session.warned and not renews
+    after = _session((*session[:_LAST_ACTIVITY], now, now, config, count, warned, *session[_EVENT_ID:]))
+    return after, ((_renewed((expires_at(after), count)),) if renews else ())
 
 
 def _next_instant(session: Session, now: int) -> int:
@@ -275,10 +282,11 @@ def _next_instant(session: Session, now: int) -> int:
 def _send(session: Session, command: Send, now: int) -> Transition:
     message_id, content, metadata, attachments, turn = command
     at = _next_instant(session, now)
-    message = Message(message_id, at, session.user_id, False, content, metadata, attachments)
+    message = _message((message_id, at, session.user_id, False, content, metadata, attachments, 0))
     after, renewed = _activity(session, now)
+    owed = (at, turn) if turn else None
     return _live(
-        after, now, Broadcast(message), *renewed, message=message, turn=(at, turn), was_renewed=bool(renewed)
+        after, now, _broadcast((message,)), *renewed, message=message, turn=owed, was_renewed=bool(renewed)
     )
 
 

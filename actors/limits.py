@@ -12,10 +12,12 @@ from operator import attrgetter
 from typing import Literal, NamedTuple
 
 from actors.errors import RateLimited
+from actors.records import maker
 from actors.stores.base import SaveWindow
 
 Scope = Literal["session", "user", "agent"]
 
+_NEVER = 2**63  # beyond every instant
 _UNITS_S = {"second": 1, "minute": 60, "hour": 3600}
 _UNIT_NAMES = {seconds: name for name, seconds in _UNITS_S.items()}
 _LIMIT = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)", re.ASCII)
@@ -53,6 +55,9 @@ class Quota(NamedTuple):
     reset_ms: int
 
 
+_quota = maker(Quota)
+
+
 class Refused(NamedTuple):
     """The full window with the longest wait; `quotas` are all three as they stand."""
 
@@ -74,51 +79,57 @@ class _Rule(NamedTuple):
 
 
 class Window:
-    """The instants of one subject's admitted requests, in a ring that follows their number up and down."""
+    """The instants of one subject's admitted requests, in a ring that follows their number up and down.
 
-    __slots__ = ("_head", "_ring", "rule", "size", "subject")
+    `frees_at` is when the oldest of them counts no longer; never, in an empty window. `left` so many more fit, below 0
+    after a limit was lowered: both as of the last look.
+    """
+
+    __slots__ = ("_head", "_ring", "frees_at", "left", "rule", "size", "subject")
 
     def __init__(self, rule: _Rule, subject: str, admitted_at: Iterable[int] = ()) -> None:
         self.rule = rule
         self.subject = subject
         self._ring = array("q", admitted_at)
         self._head = 0
-        self.size = len(self._ring)
+        self.size = self.left = self.frees_at = 0
+        self._count(len(self._ring))
 
     def __iter__(self) -> Iterator[int]:
         """Oldest first."""
         return iter(self._unrolled())
 
-    def room(self, now: int) -> int:
-        """How many more fit, once what no longer counts is forgotten; below 0 after a limit was lowered."""
-        until = now - self.rule.window_ms
-        if self.size and self._ring[self._head] <= until:
-            self._forget(until)
-        return self.rule.requests - self.size
+    def look(self, now: int) -> None:
+        """Forget what no longer counts."""
+        if self.frees_at <= now:
+            self._forget(now - self.rule.window_ms)
 
     def charge(self, now: int) -> Quota:
         """Count one more request; there must be room."""
-        scope, limit, requests, window_ms, _ = self.rule
-        size = self.size
-        if size == len(self._ring):
-            self._resize(min(max(4, 2 * size), requests))
-        ring, head = self._ring, self._head
-        ring[(head + size) % len(ring)] = now
+        rule, size, ring = self.rule, self.size, self._ring
+        if size == len(ring):
+            self._resize(min(max(4, 2 * size), rule.requests))
+            ring = self._ring
+        ring[(self._head + size) % len(ring)] = now
+        if not size:
+            self.frees_at = now + rule.window_ms
         self.size = size + 1
-        return Quota(scope, limit, requests - size - 1, ring[head] + window_ms - now)
+        self.left = left = self.left - 1
+        return _quota((rule.scope, rule.limit, left, self.frees_at - now))
 
     def quota(self, now: int) -> Quota:
         """How it stands; `reset_ms` is 0 when the window is empty."""
         scope, limit, requests, window_ms, _ = self.rule
         if not self.size:
             return Quota(scope, limit, requests, 0)
-        surplus = max(0, self.size - requests)
+        surplus = max(0, -self.left)
         frees_at = self._ring[(self._head + surplus) % len(self._ring)] + window_ms
-        return Quota(scope, limit, max(0, requests - self.size), frees_at - now)
+        return Quota(scope, limit, max(0, self.left), frees_at - now)
 
     def empty_at(self) -> int:
         """When the newest of its requests no longer counts."""
-        return self._ring[(self._head + self.size - 1) % len(self._ring)] + self.rule.window_ms
+        newest: int = self._ring[(self._head + self.size - 1) % len(self._ring)]
+        return newest + self.rule.window_ms
 
     def _forget(self, until_ms: int) -> None:
         """Drop what was admitted at `until_ms` or before."""
@@ -126,9 +137,15 @@ class Window:
         while size and ring[head] <= until_ms:
             head = (head + 1) % len(ring)
             size -= 1
-        self._head, self.size = head, size
+        self._head = head
+        self._count(size)
         if len(ring) > 4 * size + 4:
             self._resize(2 * size)
+
+    def _count(self, size: int) -> None:
+        self.size = size
+        self.left = self.rule.requests - size
+        self.frees_at = self._ring[self._head] + self.rule.window_ms if size else _NEVER
 
     def _resize(self, capacity: int) -> None:
         self._ring = self._unrolled() + array("q", bytes(8 * (capacity - self.size)))
@@ -175,7 +192,9 @@ class Limits:
         """
         windows = self._find(user_id, agent_id, session_id)
         for window in windows:
-            if window.room(now) <= 0:
+            if window.frees_at <= now:
+                window.look(now)
+            if window.left <= 0:
                 raise RateLimited(self._refuse(now, windows))
         for window in windows:
             if not window.size:
@@ -194,7 +213,7 @@ class Limits:
             window = self._windows[scope].get(subject)
             if window is None:
                 continue
-            window.room(now)
+            window.look(now)
             if window.size:
                 heapq.heappush(self._empty_at, (window.empty_at(), scope, subject))
             else:
@@ -250,7 +269,9 @@ class Limits:
             heapq.heappush(self._empty_at, (now + rule.window_ms, rule.scope, subject))
 
     def _refuse(self, now: int, windows: tuple[Window, ...]) -> Refused:
-        full = [window for window in windows if window.room(now) <= 0]
+        for window in windows:
+            window.look(now)
+        full = [window for window in windows if window.left <= 0]
         scope, limit, _, wait_ms = max((window.quota(now) for window in full), key=attrgetter("reset_ms"))
         self._refused[scope] += 1
         quotas = tuple([window.quota(now) for window in windows])

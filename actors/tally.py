@@ -24,22 +24,26 @@ class Tally:
         self.events: Counter[tuple[type, str]] = Counter()  # by type and detail
         self.lateness: Counter[float] = Counter()  # of expiries, in ms
         self.lateness_sum_ms = 0
-        self.depth: Counter[float] = Counter()  # of mailboxes, when they were emptied
-        self.depth_sum = 0
+        self.depths: Counter[int] = Counter()  # how many commands an actor took up at once, and how often
         self.crashes = 0
 
     def note(self, event: Event) -> None:
-        kind = type(event.data)
-        detail = _DETAIL.get(kind)
-        self.events[kind, detail(event.data) if detail else ""] += 1
-        if isinstance(event.data, Expired):
-            late_ms = event.at - event.data.expired_at
-            self.lateness[_bucket(LATENESS_BUCKETS_MS, late_ms)] += 1
-            self.lateness_sum_ms += late_ms
+        data = event.data
+        kind = type(data)
+        self.events[kind, _DETAIL[kind](data) if kind in _DETAIL else ""] += 1
+        if kind is Expired:
+            self._note_lateness(event.at - data.expired_at)  # type: ignore[union-attr]
 
-    def note_depth(self, depth: int) -> None:
-        self.depth[_bucket(MAILBOX_BUCKETS, depth)] += 1
-        self.depth_sum += depth
+    def _note_lateness(self, late_ms: int) -> None:
+        self.lateness[_bucket(LATENESS_BUCKETS_MS, late_ms)] += 1
+        self.lateness_sum_ms += late_ms
+
+    def depth(self) -> tuple[Counter[float], int]:
+        """Of mailboxes, when they were emptied: a histogram, and the sum."""
+        buckets: Counter[float] = Counter()
+        for depth, times in self.depths.items():
+            buckets[_bucket(MAILBOX_BUCKETS, depth)] += times
+        return buckets, sum(depth * times for depth, times in self.depths.items())
 
 
 def _bucket(bounds: tuple[int, ...], value: int) -> float:

@@ -6,8 +6,7 @@ a retried one (spec section 4). One that need not wait is started from the first
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -70,6 +69,13 @@ class _Queue:
         self.scope = trio.CancelScope()  # of the task that works it off, a new one each time it starts
 
 
+class Claim(NamedTuple):
+    """Room for a turn, whose message is stored with `state`; `release` it when the send's fate is known."""
+
+    state: TurnState
+    release: Callable[[], None]
+
+
 class Turns:
     """The turns of all sessions. A session has a queue and a task only while it has turns."""
 
@@ -103,22 +109,18 @@ class Turns:
         entry = self._agents.get(agent_id)
         return entry is None or entry.agent is not None
 
-    @contextmanager
-    def claim(self, session_id: str) -> Iterator[TurnState]:
-        """Keep room for one more turn while a send is under way; gives the state that it is stored with.
-
-        Raises Overloaded when too many wait.
-        """
+    def claim(self, session_id: str) -> "Claim":
+        """Keep room for one more turn while a send is under way. Raises Overloaded when too many wait."""
         queue = self._queues.setdefault(session_id, _Queue())
         if len(queue.owed) + queue.claimed >= WAITING_MAX:
             raise Overloaded("Too many messages wait for this session's agent")
         state: TurnState = "waiting" if queue.owed or queue.claimed else "started"
         queue.claimed += 1
-        try:
-            yield state
-        finally:
-            queue.claimed -= 1
-            self._drop_if_idle(session_id, queue)
+        return Claim(state, partial(self._release, session_id, queue))
+
+    def _release(self, session_id: str, queue: _Queue) -> None:
+        queue.claimed -= 1
+        self._drop_if_idle(session_id, queue)
 
     def submit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
         """Queue the turn of a message that was just committed; `state` is the committed one."""

@@ -7,6 +7,7 @@ commits in the middle: each is on the disk or is not, in their order, and whoeve
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 
 import trio
@@ -17,6 +18,7 @@ from actors.errors import AgentFailed, StoreUnavailable
 from actors.records import Message, Session
 from actors.stores.base import (
     CommitStats,
+    Done,
     InsertSession,
     Page,
     PendingTurn,
@@ -27,6 +29,7 @@ from actors.stores.base import (
     Write,
 )
 from actors.stores.memory import MemoryStore
+from actors.told import told
 from scenarios.faults import Weather
 
 THINKING_MS_MEDIAN = 1500
@@ -44,8 +47,8 @@ class Disk(MemoryStore):
         self.late_ms: Counter[int] = Counter()
         self._now = now
 
-    async def commit(self, writes: Sequence[Write]) -> None:
-        await super().commit(writes)
+    def _apply(self, writes: Sequence[Write]) -> None:
+        super()._apply(writes)
         first = writes[0] if writes else None
         if type(first) is InsertSession:
             self.begun += 1
@@ -78,16 +81,27 @@ class Mount:
     async def start(self, anchor: Callable[[], Anchor]) -> Snapshot:
         return await self._disk.start(anchor)
 
-    async def commit(self, writes: Sequence[Write]) -> None:
+    def submit(self, writes: Sequence[Write], done: Done) -> None:
         delay_s = self._weather.commit_delay_s()
-        if delay_s:
-            await self._wait(writes, delay_s)
+        if not delay_s:
+            return self._finish(writes, done)
+        self._done_at = max(self._done_at, trio.current_time() + delay_s)
+        self._under_way[self._next] = writes
+        trio.lowlevel.spawn_system_task(self._finish_at, self._done_at, self._next, done)
+        self._next += 1
+        return None
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        await told(partial(self.submit, writes))
+
+    def _finish(self, writes: Sequence[Write], done: Done) -> None:
         if self._crashed.is_set():
-            raise StoreUnavailable("the server has crashed")
-        if self._weather.refuses_commit():
-            raise StoreUnavailable("no space left on the simulated disk")
-        await self._disk.commit(writes)
-        self.has_saved_windows = bool(writes) and type(writes[0]) is SaveWindow
+            done(StoreUnavailable("the server has crashed"))
+        elif self._weather.refuses_commit():
+            done(StoreUnavailable("no space left on the simulated disk"))
+        else:
+            self.has_saved_windows = bool(writes) and type(writes[0]) is SaveWindow
+            self._disk.submit(writes, done)
 
     async def crash(self) -> None:
         """From now on nothing reaches the disk through this mount, but what of the commits under way is kept."""
@@ -121,13 +135,10 @@ class Mount:
     async def close(self) -> None:
         """Nothing to let go of."""
 
-    async def _wait(self, writes: Sequence[Write], delay_s: float) -> None:
-        number, self._next = self._next, self._next + 1
-        self._under_way[number] = writes
-        self._done_at = max(self._done_at, trio.current_time() + delay_s)
-        with trio.CancelScope(deadline=self._done_at, shield=True):
+    async def _finish_at(self, done_at: float, number: int, done: Done) -> None:
+        with trio.CancelScope(deadline=done_at, shield=True):
             await self._crashed.wait()
-        self._under_way.pop(number, None)
+        self._finish(self._under_way.pop(number), done)
 
 
 def says(content: str) -> str:

@@ -20,7 +20,7 @@ def left_behind(site: Site, disk: Disk) -> dict[str, int]:
         "rate-limit windows": directory.limits.statistics().windows,
         "event listeners": len(directory.hub),
         "event channels": len(directory.hub._channels),
-        "kept events": len(directory.hub._kept),
+        "kept events": sum(len(channel.kept) for channel in directory.hub._channels.values()),
         "agent turns": len(directory.turns),
         "turn queues": len(directory.turns._queues),
         "idempotency keys in flight": len(directory.keys._in_flight),

@@ -18,8 +18,9 @@ import trio
 
 from actors.agents.base import Reply, Turn
 from actors.errors import AgentFailed, AgentTimedOut, RateLimited
-from actors.stores.base import InsertSession, Page, RemoveSession, UpdateSession, Write
-from actors.stores.memory import MemoryStore
+from actors.records import Message
+from actors.stores.base import InsertMessage, InsertSession, Page, RemoveSession, UpdateSession, Write
+from actors.stores.memory import SlowMemoryStore, page_of
 from scenarios import determinism
 from scenarios.in_process import InProcessServer, running_in_process, virtual_plan
 from scenarios.trace import Recorded, RecordedTurn, Trace
@@ -257,11 +258,11 @@ class _Agent:
         return Reply(recorded.reply, orjson.dumps(recorded.metadata).decode())
 
 
-class _Store(MemoryStore):
+class _Store(SlowMemoryStore):
     """Commits as late as the recorded server did.
 
     A read of messages that was under way while something was committed saw it or not: any state in between may be
-    what it saw.
+    what it saw. It may have seen what was durable already, though nobody had been told yet.
     """
 
     def __init__(self, player: _Player, recorded: Mapping[str, str]) -> None:
@@ -271,15 +272,19 @@ class _Store(MemoryStore):
         self._done = _commits_done(player.trace)
         self._reads = _reads(player.trace)
         self._committed = trio.Event()
+        self._untold: list[tuple[int, Message]] = []  # under way, by session
         self._said = {(turn.session, turn.at): turn.done for turn in player.trace.turns}
         self._over = {end.session: end.over for end in player.trace.ends}
 
     async def commit(self, writes: Sequence[Write]) -> None:
-        with trio.CancelScope(shield=True):  # an actor's timer does not cut its commit short
-            for done in map(self._done_at, writes):
-                if done is not None:
-                    await self._player.until(done - _NO_PLACE_MS)
+        untold = [(write.session_key, write.message) for write in writes if isinstance(write, InsertMessage)]
+        self._untold += untold
+        for done in map(self._done_at, writes):
+            if done is not None:
+                await self._player.until(done - _NO_PLACE_MS)
         await super().commit(writes)
+        for one in untold:
+            self._untold.remove(one)
         self._committed.set()
         self._committed = trio.Event()
 
@@ -288,10 +293,16 @@ class _Store(MemoryStore):
         done, seen = self._reads.get((session_id, self._player.clock.now()), (0, None))
         page = await super().history(session_key, before, after, limit)
         with trio.move_on_at(self._player.clock.deadline(done)):
-            while seen != [message.created_at for message in page.messages]:
+            while seen != _instants(page):
                 await self._committed.wait()
                 page = await super().history(session_key, before, after, limit)
-        return page
+        if seen in (None, _instants(page)):
+            return page
+        return self._with_untold(session_key, before, after, limit)
+
+    def _with_untold(self, session_key: int, before: int | None, after: int | None, limit: int) -> Page:
+        untold = [message for key, message in self._untold if key == session_key]
+        return page_of([*self._messages.get(session_key, ()), *untold], before, after, limit)
 
     def _done_at(self, write: Write) -> int | None:
         now = self._player.clock.now()
@@ -303,6 +314,10 @@ class _Store(MemoryStore):
         if isinstance(write, RemoveSession):
             return self._over.get(self._recorded.get(self._sessions[write.session_key].id, ""))
         return None
+
+
+def _instants(page: Page) -> list[int]:
+    return [message.created_at for message in page.messages]
 
 
 def _commits_done(trace: Trace) -> Mapping[tuple[str, int], int]:

@@ -7,8 +7,11 @@ from typing import Any, NamedTuple, Protocol
 
 from actors.directory import Directory
 from actors.hub import Subscription
+from actors.lifecycle import Transition
 from actors.limits import Quota
+from actors.records import Session
 from actors.session import SessionActor
+from actors.told import Hear
 from server.auth import Authenticator, Principal
 from server.docs_page import Page
 from server.health import Health
@@ -38,6 +41,13 @@ class Request(Protocol):
         """The whole body. Raises PayloadTooLarge, before it is read where its length is announced."""
 
 
+class WholeRequest(Request, Protocol):
+    """A request whose body is at hand: `content`."""
+
+    @property
+    def content(self) -> bytes: ...
+
+
 class Stream(Protocol):
     """A body that is still being made. Whoever is given one closes it, read or not."""
 
@@ -56,12 +66,26 @@ Record = Callable[["Call", str, "Reply | None"], None]
 when the client has gone before."""
 
 
+class Asked(NamedTuple):
+    """What an operation asks of the actors, and how its answer's body is made of what they say."""
+
+    tell: Callable[[Hear[Transition]], None]
+    encode: Callable[[Transition], bytes]
+
+
 class Reply(NamedTuple):
-    """A whole answer, or the beginning of one whose body is still being made."""
+    """A whole answer, or the beginning of one whose body is still being made. `head` is its header lines, each with
+    its CRLF: most of them are only ever sent."""
 
     status: int
-    headers: list[tuple[str, str]]
+    head: str
     body: Body
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Names and values, in their order."""
+        named = (line.partition(": ") for line in self.head.split("\r\n")[:-1])
+        return [(name, value) for name, _, value in named]
 
 
 @dataclass(slots=True)
@@ -78,9 +102,17 @@ class Site:
     content_policy: bool = True
     allowed_origins: frozenset[str] = frozenset()
     ready: bool = True
+    logs_requests: bool = True  # a line for each, if the log's level takes it
     listeners: dict[Subscription, Principal] = field(default_factory=dict)  # on the events WebSockets
     record: Record | None = None
     order: Iterator[int] = field(default_factory=count)
+    every_head: str = field(init=False)  # header lines of every answer
+
+    def __post_init__(self) -> None:
+        scale = self.directory.clock.scale
+        self.every_head = "Cache-Control: no-store\r\n"
+        if scale != 1:
+            self.every_head += f"Vigil-Time-Scale: {scale:g}\r\n"
 
     def stop_taking_requests(self) -> None:
         """The server is about to stop: say so to readiness probes and to those who listen."""
@@ -89,14 +121,12 @@ class Site:
             subscription.end("stopping")
 
 
-@dataclass(slots=True)
 class Call:
-    """What is known of a request; each check of the gateway adds to it."""
+    """What is known of a request; each check of the gateway adds to it.
 
-    site: Site
-    request: Request
-    request_id: str
-    began_s: float
+    What most requests leave as it is stands here, for all of them.
+    """
+
     principal: Principal | None = None
     actor: SessionActor | None = None  # of the live session that the path names
     quotas: tuple[Quota, ...] = ()
@@ -106,10 +136,17 @@ class Call:
     idempotency_key: str | None = None
     status: int | None = None  # when it is not the route's own
     media_type: str | None = None  # likewise
-    headers: list[tuple[str, str]] = field(default_factory=list)
+    headers: Sequence[tuple[str, str]] = ()
     taken: int | None = None  # when the session's actor took its command up
     order: int = 0  # among all requests, by that instant
     _now: int | None = None
+    _session: Session | None = None
+
+    def __init__(self, site: Site, request: Request, request_id: str, began_s: float) -> None:
+        self.site = site
+        self.request = request
+        self.request_id = request_id
+        self.began_s = began_s
 
     @property
     def directory(self) -> Directory:
@@ -130,6 +167,20 @@ class Call:
         """The actor, where the gateway has found one."""
         assert self.actor is not None  # noqa: S101  only routes of live sessions ask
         return self.actor
+
+    @property
+    def session(self) -> Session:
+        """The live session as it was when this request was charged for it."""
+        assert self._session is not None  # noqa: S101  only routes of live sessions ask
+        return self._session
+
+    @session.setter
+    def session(self, session: Session) -> None:
+        self._session = session
+
+    def charge_now(self) -> None:
+        """Its body is at hand: there is no later instant than that of its headers."""
+        self._now, self.order = self.site.directory.clock.at(self.began_s), next(self.site.order)
 
     @property
     def now(self) -> int:

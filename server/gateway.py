@@ -9,8 +9,9 @@ whole `Reply`. So every way in behaves the same.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
-from functools import cache, lru_cache
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cache, lru_cache, partial
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 import structlog
@@ -19,11 +20,14 @@ from pydantic import BaseModel
 
 from actors.errors import RateLimited, SessionBroken, SessionExpired
 from actors.hub import Subscription
+from actors.lifecycle import Transition
 from actors.limits import Limit, Quota, Scope
+from actors.records import maker
 from actors.session import SessionActor
+from actors.told import told
 from server import answers, operations, strict_json
 from server.auth import authorize
-from server.call import Call, Reply, Request, Site
+from server.call import Asked, Body, Call, Reply, Request, Site, WholeRequest
 from server.errors import (
     INTERNAL,
     MethodNotAllowed,
@@ -44,42 +48,107 @@ _IDEMPOTENCY_KEY = re.compile("[!-~]{1,255}")
 _EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
 _ACCEPTED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-Request-Id"
 _PREFLIGHT_LIFE_S = 600
-_NO_STORE = ("Cache-Control", "no-store")
+_JSON = "Content-Type: application/json\r\n"
 _NO_BODY = NoBody()
+_reply = maker(Reply)
 _SCOPES: tuple[Scope, ...] = ("session", "user", "agent")  # in the order in which they are charged
 
 
 async def answer(site: Site, route: Route, request: Request) -> Reply:
     """Carry out one request. Raises nothing but cancellation."""
     call = _call(site, request)
+    checks = _CHECKS[route.subject]
     try:
-        await _PIPELINES[route.subject](call, route)
-        body = await route.operation(call)
-        reply = Reply(
-            call.status or route.status, [("Content-Type", call.media_type or route.media_type)], body
-        )
+        checks.of_head(call, route)
+        if route.body is not None:
+            call.raw_body = await request.body(BODY_BYTES_MAX)
+        checks.of_rest(call, route)
+        done = route.operation(call)
+    except Exception as error:
+        return _finish(call, route, _refusal(call, error))
+    except trio.Cancelled:
+        _client_has_gone(call, route)
+        raise
+    return await _awaited(call, route, done)
+
+
+def begin(
+    site: Site, route: Route, request: WholeRequest, then: Callable[[Reply], None]
+) -> Awaitable[Reply] | None:
+    """`answer` without a task: `then` gets the reply, at once or when what was asked is committed, and must not raise.
+
+    What takes time of its own is given back, for a task to wait for.
+    """
+    call = _call(site, request)
+    call.charge_now()
+    checks = _CHECKS[route.subject]
+    try:
+        checks.of_head(call, route)
+        call.raw_body = request.content
+        checks.of_rest(call, route)
+        done = route.operation(call)
+    except Exception as error:
+        then(_finish(call, route, _refusal(call, error)))
+        return None
+    if isinstance(done, Asked):
+        done.tell(partial(_heard, call, route, done.encode, then))
+    elif isinstance(done, bytes):
+        then(_finish(call, route, _success(call, route, done)))
+    else:
+        return _awaited(call, route, done)
+    return None
+
+
+def _heard(
+    call: Call,
+    route: Route,
+    encode: Callable[[Transition], bytes],
+    then: Callable[[Reply], None],
+    said: Transition | Exception,
+) -> None:
+    """The actors have said what came of what was asked."""
+    try:
+        reply = _refusal(call, said) if isinstance(said, Exception) else _success(call, route, encode(said))
+    except Exception as error:
+        reply = _refusal(call, error)
+    then(_finish(call, route, reply))
+
+
+async def _awaited(call: Call, route: Route, done: bytes | Asked | Awaitable[Body]) -> Reply:
+    try:
+        if isinstance(done, Asked):
+            body: Body = done.encode(await told(done.tell))
+        else:
+            body = done if isinstance(done, bytes) else await done
+        reply = _success(call, route, body)
     except Exception as error:
         reply = _refusal(call, error)
     except trio.Cancelled:
-        if site.record is not None:
-            site.record(call, route.name, None)
+        _client_has_gone(call, route)
         raise
-    return _finish(call, route.name, reply)
+    return _finish(call, route, reply)
+
+
+def _client_has_gone(call: Call, route: Route) -> None:
+    if call.site.record is not None:
+        call.site.record(call, route.name, None)
 
 
 async def listen(site: Site, route: Route, request: Request) -> tuple[Reply, Subscription | None]:
     """Let a WebSocket in or not: with the subscription the reply is a 101, else an error."""
     call = _call(site, request)
     try:
-        await _for_session(call, route)
+        checks = _CHECKS[route.subject]
+        checks.of_head(call, route)
+        checks.of_rest(call, route)
         subscription = operations.listen(call)
         site.listeners[subscription] = call.caller
         if not site.ready:
             subscription.end("stopping")
-        reply = Reply(101, [], b"")
+        reply = Reply(101, "", b"")
     except Exception as error:
         subscription, reply = None, _refusal(call, error)
-    return _finish(call, route.name, reply), subscription
+    return _finish(call, route, reply), subscription
 
 
 def stop_listening(site: Site, session_id: str, subscription: Subscription) -> None:
@@ -91,53 +160,21 @@ def refuse(site: Site, request: Request, error: Exception) -> Reply:
     """The answer to a request that no route takes."""
     call = _call(site, request)
     if isinstance(error, MethodNotAllowed) and _is_preflight(call):
-        return _finish(call, "preflight", Reply(204, _preflight_headers(error), b""))
-    return _finish(call, "none", _refusal(call, error))
+        return _finish_as(call, "preflight", Reply(204, _lines(_preflight_headers(error)), b""))
+    return _finish_as(call, "none", _refusal(call, error))
 
 
 def charge(call: Call, actor: SessionActor) -> None:
     """Count one request for a live session, its user and its agent. Raises RateLimited."""
-    session = actor.session
+    call.session = session = actor.session
     call.quotas = call.directory.limits.admit(call.now, session.user_id, session.agent_id, session.id)
 
 
-# --- what is checked, in which order
+# --- what is checked, in which order: first what the head tells, then the body and the query
 
 
-async def _for_anybody(call: Call, route: Route) -> None:
+def _nothing(call: Call, route: Route) -> None:
     """Liveness, readiness, documentation: nothing to check."""
-
-
-async def _for_service(call: Call, route: Route) -> None:
-    _let_in(call, route)
-    call.query = _query(call, route)
-
-
-async def _for_new_session(call: Call, route: Route) -> None:
-    _let_in(call, route)
-    await _read(call, route)
-    agent_id, user_id = call.body.agent_id, call.body.user_id
-    call.directory.agent(agent_id)
-    call.quotas = call.directory.limits.admit(call.now, user_id, agent_id)
-
-
-async def _for_session(call: Call, route: Route) -> None:
-    _let_in(call, route)
-    call.actor = _live_actor(call, route)
-    if call.actor is not None:
-        charge(call, call.actor)
-    await _read(call, route)
-
-
-_PIPELINES: dict[Subject, Callable[[Call, Route], Awaitable[None]]] = {
-    "anybody": _for_anybody,
-    "service": _for_service,
-    "new session": _for_new_session,
-    "session": _for_session,
-}
-
-
-# --- their steps
 
 
 def _let_in(call: Call, route: Route) -> None:
@@ -148,6 +185,49 @@ def _let_in(call: Call, route: Route) -> None:
         authorize(call.principal, route.scope, call.session_id or None)
     if route.is_websocket:
         _check_origin(call)
+
+
+def _let_in_and_charge(call: Call, route: Route) -> None:
+    _let_in(call, route)
+    call.actor = _live_actor(call, route)
+    if call.actor is not None:
+        charge(call, call.actor)
+
+
+def _read_query(call: Call, route: Route) -> None:
+    call.query = _query(call, route)
+
+
+def _read(call: Call, route: Route) -> None:
+    """Body, query and idempotency key, as far as the route has a use for them."""
+    if route.body is not None:
+        call.body = _body(call, route.body)
+    call.query = _query(call, route)
+    if route.idempotent:
+        call.idempotency_key = _idempotency_key(call.request)
+
+
+def _read_and_charge(call: Call, route: Route) -> None:
+    _read(call, route)
+    agent_id, user_id = call.body.agent_id, call.body.user_id
+    call.directory.agent(agent_id)
+    call.quotas = call.directory.limits.admit(call.now, user_id, agent_id)
+
+
+class _Checks(NamedTuple):
+    of_head: Callable[[Call, Route], None]
+    of_rest: Callable[[Call, Route], None]
+
+
+_CHECKS: dict[Subject, _Checks] = {
+    "anybody": _Checks(_nothing, _nothing),
+    "service": _Checks(_let_in, _read_query),
+    "new session": _Checks(_let_in, _read_and_charge),
+    "session": _Checks(_let_in_and_charge, _read),
+}
+
+
+# --- their steps
 
 
 def subprotocols(request: Request) -> list[str]:
@@ -167,29 +247,24 @@ def _check_origin(call: Call) -> None:
 def _live_actor(call: Call, route: Route) -> SessionActor | None:
     """The session's actor; None when the session is over and the route ends what is left of it."""
     try:
-        return call.directory.find(call.session_id)
+        return call.directory.find(call.session_id, call.now)
     except (SessionExpired, SessionBroken):
         if route.ends_what_is_left:
             return None
         raise
 
 
-async def _read(call: Call, route: Route) -> None:
-    """Body, query and idempotency key, as far as the route has a use for them."""
-    if route.body is not None:
-        call.raw_body = await call.request.body(BODY_BYTES_MAX)
-        call.body = _body(call, route.body)
-    call.query = _query(call, route)
-    if route.idempotent:
-        call.idempotency_key = _idempotency_key(call.request)
-
-
 def _body(call: Call, model: type[BaseModel]) -> BaseModel:
     if model is NoBody:
         return validate_body(NoBody, strict_json.parse(call.raw_body)) if call.raw_body else _NO_BODY
-    if call.raw_body and not all(map(strict_json.is_json, call.request.header("content-type") or [""])):
+    if call.raw_body and not _is_json(tuple(call.request.header("content-type"))):
         raise UnsupportedMediaType
     return validate_body(model, strict_json.parse(call.raw_body))
+
+
+@lru_cache(maxsize=256)
+def _is_json(content_types: tuple[str, ...]) -> bool:
+    return bool(content_types) and all(map(strict_json.is_json, content_types))
 
 
 def _query(call: Call, route: Route) -> BaseModel:
@@ -224,7 +299,7 @@ def _idempotency_key(request: Request) -> str | None:
 def _call(site: Site, request: Request) -> Call:
     given = request.header("x-request-id")
     is_good = len(given) == 1 and _REQUEST_ID.fullmatch(given[0])
-    return Call(site, request, given[0] if is_good else site.new_id(), trio.current_time())
+    return Call(site, request, given[0] if is_good else site.new_id(), site.directory.clock.current_s())
 
 
 def _refusal(call: Call, error: Exception) -> Reply:
@@ -234,25 +309,40 @@ def _refusal(call: Call, error: Exception) -> Reply:
     if failure is INTERNAL and not isinstance(error, SessionBroken):
         log.error("a request crashed", request_id=call.request_id, exc_info=error)
     body = answers.encode(error_body(error, call.request_id))
-    return Reply(failure.status, [("Content-Type", "application/json"), *failure.headers(error)], body)
+    return Reply(failure.status, _JSON + _lines(failure.headers(error)), body)
 
 
-def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
-    add = reply.headers.append
-    add(_NO_STORE)
-    add(("X-Request-Id", call.request_id))
-    reply.headers.extend(call.headers)
-    if call.quotas:
-        add(("RateLimit-Policy", _policy(*[quota.limit for quota in call.quotas])))
-        add(("RateLimit", _rates(call.quotas)))
-    scale = call.site.directory.clock.scale
-    if scale != 1:
-        add(("Vigil-Time-Scale", f"{scale:g}"))
-    if call.site.allowed_origins:
-        reply.headers.extend(_cors(call))
-    _note(call, route_name, reply.status)
-    if call.site.record is not None:
-        call.site.record(call, route_name, reply)
+def _success(call: Call, route: Route, body: Body) -> Reply:
+    return _reply((call.status or route.status, _content_type(call.media_type or route.media_type), body))
+
+
+@cache
+def _content_type(media_type: str) -> str:
+    return _lines([("Content-Type", media_type)])
+
+
+def _lines(headers: Iterable[tuple[str, str]]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])
+
+
+def _finish(call: Call, route: Route, reply: Reply) -> Reply:
+    return _finish_as(call, route.name, reply)
+
+
+def _finish_as(call: Call, route_name: str, reply: Reply) -> Reply:
+    site, quotas, (status, head, body) = call.site, call.quotas, reply
+    head = f"{head}{site.every_head}X-Request-Id: {call.request_id}\r\n"
+    if quotas:
+        policy = _policy(*[limit for _, limit, _, _ in quotas])
+        head = f"{head}RateLimit-Policy: {policy}\r\nRateLimit: {_rates(quotas)}\r\n"
+    if call.headers:
+        head += _lines(call.headers)
+    if site.allowed_origins:
+        head += _lines(_cors(call))
+    reply = _reply((status, head, body))
+    _note(call, route_name, status)
+    if site.record is not None:
+        site.record(call, route_name, reply)
     return reply
 
 
@@ -265,14 +355,15 @@ def _policy(*limits: Limit) -> str:
 
 def _rates(quotas: Sequence[Quota]) -> str:
     return ", ".join(
-        [f'"{quota.scope}";r={quota.remaining};t={-(-quota.reset_ms // 1000)}' for quota in quotas]
+        [f'"{scope}";r={remaining};t={-(-reset_ms // 1000)}' for scope, _, remaining, reset_ms in quotas]
     )
 
 
 def _note(call: Call, route_name: str, status: int) -> None:
-    seconds = trio.current_time() - call.began_s
-    call.site.metrics.request(route_name, status, seconds)
-    if not log.is_enabled_for(logging.INFO):
+    site = call.site
+    seconds = site.directory.clock.current_s() - call.began_s
+    site.metrics.request(route_name, status, seconds)
+    if not site.logs_requests or not log.is_enabled_for(logging.INFO):
         return
     log.info(
         "request",

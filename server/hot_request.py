@@ -26,7 +26,7 @@ class NotHot(Exception):
 class HotRequest:
     """A whole request, as the gateway wants it. `end` is where the next one begins."""
 
-    __slots__ = ("_body", "_headers", "end", "method", "path", "query_string", "route", "session_id")
+    __slots__ = ("_headers", "content", "end", "method", "path", "query_string", "route", "session_id")
 
     def __init__(
         self, route: Route, target: tuple[str, str, bytes], headers: Headers, body: bytes, end: int
@@ -36,14 +36,14 @@ class HotRequest:
         self.path, self.session_id, self.query_string = target
         self.end = end
         self._headers = headers
-        self._body = body
+        self.content = body
 
     def header(self, name: str) -> Sequence[str]:
         return self._headers.get(name, ())
 
     async def body(self, _bytes_max: int) -> bytes:
         """What was announced, which is never more than the gateway takes."""
-        return self._body
+        return self.content
 
 
 def read(received: bytes, at: int) -> HotRequest | None:

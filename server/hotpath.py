@@ -4,58 +4,124 @@ It serves what it knows to the last byte (`server.hot_request`) and hands on the
 anything else takes the whole connection, with every byte from there on, to the protocols behind it
 (`server.connection`). So does one that does not come whole and soon: slow clients are theirs, and big bodies.
 It refuses to know what a request asks for; the gateway decides, as for every other way in.
+
+A connection is what it needs next, and `_step` goes from one need to the next without waiting. What most need most of
+the time, bytes to read or an answer to come, takes no task's turn: one task looks at all sockets at once (`HotPath`),
+and an answer comes when its commit is done. For everything else the connection's own task is woken.
 """
 
 import os
-from collections.abc import Sequence
+import select
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from typing import Literal
 
+import structlog
 import trio
 from hypercorn.config import Config
 
 from server import gateway
 from server.call import Reply, Site
 from server.connection import Server, Stream, handshake, send_in_time, socket_of
-from server.hot_request import GET_SESSION, NotHot, read
+from server.hot_request import NotHot, read
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
 _RECV_BYTES = 64 * 1024
 _BATCH_MAX = 64  # answers to pipelined requests that are sent together
+_READY_MAX = 64  # sockets that are read in one look at all of them
+_LOOKS_MAX = 8  # one after another while there is something: what they bring then shares a commit
+
+_log = structlog.get_logger()
+
+Need = Literal["read", "answer", "turn", "send", "later", "rest", "others", "end"]
+"""What comes next: more bytes; the answer under way; somebody else's turn first; to send what the socket did not take;
+to wait for an answer that takes time of its own; the rest of a request; another reader; or nothing any more."""
+
+
+class HotPath:
+    """All connections of one site's first reader, and the task that looks at their sockets."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.now_s = 0.0  # on Trio's clock, as of the last look at it
+        self._poll: select.epoll | None = None
+        self._watched: dict[int, HotConnection] = {}
+
+    def __call__(self, server: Server, stream: Stream) -> "HotConnection":
+        """The reader of a new connection."""
+        return HotConnection(self, server, stream)
+
+    def watch(self, descriptor: int, connection: "HotConnection") -> None:
+        """Have a connection read its socket whenever there is something."""
+        if descriptor in self._watched:
+            return
+        if self._poll is None:
+            self._poll = select.epoll()
+            trio.lowlevel.spawn_system_task(self._look, self._poll)
+        self._watched[descriptor] = connection
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        if self._watched.pop(descriptor, None) is not None and self._poll is not None:
+            self._poll.unregister(descriptor)
+
+    def look_at_the_clock(self) -> None:
+        self.now_s = trio.current_time()
+
+    async def _look(self, poll: select.epoll) -> None:
+        with poll:
+            while True:
+                await trio.lowlevel.wait_readable(poll.fileno())
+                self.look_at_the_clock()
+                for _ in range(_LOOKS_MAX):
+                    if not self._read(poll.poll(0, _READY_MAX)):
+                        break
+
+    def _read(self, ready: Sequence[tuple[int, int]]) -> int:
+        """Serve those that have sent something. Gives how many."""
+        for descriptor, _ in ready:
+            if descriptor in self._watched:  # one before it may have ended it
+                self._watched[descriptor].readable()
+        return len(ready)
 
 
 class HotConnection:
     """One client. Its requests are answered in their order, one at a time."""
 
-    def __init__(self, site: Site, server: Server, stream: Stream) -> None:
+    def __init__(self, path: HotPath, server: Server, stream: Stream) -> None:
         self.idle = True
         self.deadline = trio.current_time() + server.limits.idle_s
-        self._site = site
+        self._path = path
+        self._site = path.site
         self._server = server
         self._stream = stream
         self._socket = socket_of(stream)
         self._is_plain = isinstance(stream, trio.SocketStream)
-        self._descriptor = (
-            self._socket.fileno()
-        )  # -1 once it was cut: the number may be another client's then
+        # -1 once it was cut: the number may be another client's then
+        self._descriptor = self._socket.fileno()
+        self._task: trio.lowlevel.Task | None = None  # while it is parked
+        self._received = b""
+        self._has_ended = False  # the client has closed its side, or is gone
+        self._is_stepping = False
+        self._is_under_way = False  # a request whose answer is not there yet
+        self._later: Awaitable[Reply] | None = None  # that answer, when a task has to wait for it
+        self._was_waited_for = False  # the rest of a request that has begun
+        self._answers: list[bytes] = []
+        self._unsent = b""
 
     async def run(self) -> bytes | None:
         """Serve until the client has gone or must go: None. Or until a request is not for here: all from it on."""
         if await handshake(self._stream, self._server.limits, trio.CancelScope()) == "h2":
             return b""
-        while received := await self._receive():
-            self.idle = False
-            unserved = await self._serve(received)
-            while unserved and not self._server.is_draining:
-                received = await self._completed(unserved)
-                unserved = await self._serve(received)
-                if len(unserved) == len(received):
-                    return unserved
-            if self._server.is_draining:
-                return None
-            self.deadline = trio.current_time() + self._server.limits.idle_s
-            self.idle = True
+        try:
+            while (need := self._step()) != "end":
+                if need == "others":
+                    return self._received
+                await _DO[need](self)
+        finally:
+            self._path.unwatch(self._descriptor)
         return None
 
     def finish(self) -> None:
@@ -64,65 +130,176 @@ class HotConnection:
 
     def cut(self) -> None:
         """Close the socket now. Whoever sends or receives on it is told."""
+        self._path.unwatch(self._descriptor)
         self._descriptor = -1
         self._socket.close()
+        self._wake()
 
-    async def _serve(self, received: bytes) -> bytes:
-        """Answer what is whole and for here. Gives the rest."""
-        answers: list[bytes] = []
-        at = 0
+    def readable(self) -> None:
+        """There is something on the socket, or its end."""
         try:
-            while at < len(received) and (request := read(received, at)) is not None:
-                if answers and (request.route is not GET_SESSION or len(answers) == _BATCH_MAX):
-                    await self._send(answers)  # what is answered does not wait for a commit
-                    await trio.lowlevel.checkpoint()
-                    answers = []
-                reply = await gateway.answer(self._site, request.route, request)
-                answers.append(_encoded(reply, _common(self._server.config, int(trio.current_time()))))
+            self._take(os.read(self._descriptor, _RECV_BYTES))
+        except BlockingIOError:
+            return
+        except OSError:
+            self.cut()
+        except Exception as bug:  # it is one client's and not everybody's
+            _log.exception("connection crashed", exc_info=bug)
+            self.cut()
+
+    # --- from need to need
+
+    def _step(self) -> Need:
+        """Go on as far as there is no need to wait, and tell for what there is."""
+        need: Need = "read"
+        if self._received and not self._is_under_way and not self._unsent:
+            need = self._serve(self._received)
+        if self._answers:
+            self._send()
+        if self._descriptor < 0:
+            need = "end"
+        elif self._unsent:
+            need = "send"
+        elif self._is_under_way:
+            need = "answer" if self._later is None else "later"
+        elif self._server.is_draining or (self._has_ended and not self._received):
+            need = "end"
+        elif not self._received and not self.idle:
+            self.idle, self.deadline = True, self._path.now_s + self._server.limits.idle_s
+        return need
+
+    def _serve(self, received: bytes) -> Need:
+        """Answer what is whole and for here. Gives what the rest needs, if nothing else comes first."""
+        at = 0
+        need: Need = "turn"
+        self.idle = False
+        self._is_stepping = True
+        try:
+            while at < len(received) and not self._is_under_way and len(self._answers) < _BATCH_MAX:
+                request = read(received, at)
+                if request is None:
+                    need = "others" if self._was_waited_for else "rest"
+                    break
                 at = request.end
+                self._is_under_way, self._was_waited_for = True, False
+                self._later = gateway.begin(self._site, request.route, request, self._answered)
         except NotHot:
-            pass
-        if answers:
-            await self._send(answers)
-        return received[at:]
+            need = "others"
+        self._is_stepping = False
+        self._received = received[at:]
+        return need if self._received else "read"
 
-    async def _completed(self, begun: bytes) -> bytes:
-        """What has begun, with the rest of its first request if that comes in time."""
-        with trio.move_on_after(PATIENCE_S), suppress(NotHot):
-            while read(begun, 0) is None and (more := await self._receive()):
-                begun += more
-        return begun
+    def _answered(self, reply: Reply) -> None:
+        if self._is_stepping:
+            self._answer(reply)
+        else:
+            self._path.look_at_the_clock()
+            self._answer(reply)
+            self._go_on()
 
-    async def _receive(self) -> bytes:
-        """The next bytes; b"" when the client has closed its side.
+    def _answer(self, reply: Reply) -> None:
+        self._answers.append(_encoded(reply, _common(self._server.config, int(self._path.now_s))))
+        self._is_under_way = False
 
-        On a plain socket without the checkpoints that Trio's streams make around each call: one wait is enough.
-        """
-        if not self._is_plain:
-            return bytes(await self._stream.receive_some(_RECV_BYTES))
-        while self._descriptor >= 0:
-            await trio.lowlevel.wait_readable(self._descriptor)
-            try:
-                return os.read(self._descriptor, _RECV_BYTES)
-            except BlockingIOError:
-                continue
-        return b""
+    def _go_on(self) -> None:
+        """Step, outside of the task; and wake it for what only a task can do."""
+        need = self._step()
+        if need == "read" and self._is_plain:
+            self._path.watch(self._descriptor, self)
+        elif need != "answer":
+            self._path.unwatch(self._descriptor)
+            self._wake()
 
-    async def _send(self, answers: Sequence[bytes]) -> None:
-        data = answers[0] if len(answers) == 1 else b"".join(answers)
+    def _take(self, data: bytes) -> None:
+        """What was read; b"" when the client has closed its side."""
+        self._received += data
+        self._has_ended = not data
+        if not self._is_under_way:
+            self._go_on()
+        elif not data or len(self._received) > _RECV_BYTES:
+            self._path.unwatch(self._descriptor)  # until there is an answer
+
+    def _send(self) -> None:
+        """Send what is answered, as far as the socket takes it."""
+        data = self._answers[0] if len(self._answers) == 1 else b"".join(self._answers)
+        self._answers.clear()
         sent = 0
-        if self._is_plain:
-            with suppress(BlockingIOError):
+        if self._is_plain and self._descriptor >= 0:
+            try:
                 sent = os.write(self._descriptor, data)
-        if sent < len(data):
-            await send_in_time(self._stream, data[sent:], self._server.limits.send_s)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return self.cut()
+        self._unsent = data[sent:]
+        return None
+
+    # --- what only a task can do
+
+    def _wake(self) -> None:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    async def _wait(self) -> None:
+        """Until there is something that only a task can do."""
+        if self._is_plain and not self._has_ended and len(self._received) <= _RECV_BYTES:
+            self._path.watch(self._descriptor, self)
+        await self._park()
+
+    async def _park(self) -> None:
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._leave)
+
+    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def _read(self) -> None:
+        if self._is_plain:
+            return await self._wait()
+        data = bytes(await self._stream.receive_some(_RECV_BYTES))
+        self._path.look_at_the_clock()
+        self._received, self._has_ended = data, not data
+        return None
+
+    async def _let_others_go_first(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def _send_rest(self) -> None:
+        data, self._unsent = self._unsent, b""
+        await send_in_time(self._stream, data, self._server.limits.send_s)
+
+    async def _wait_for_answer(self) -> None:
+        assert self._later is not None  # noqa: S101  that was the need
+        later, self._later = self._later, None
+        reply = await later
+        self._path.look_at_the_clock()
+        self._answer(reply)
+
+    async def _complete(self) -> None:
+        """The rest of a request that has begun, if it comes in time; else it is for others."""
+        with trio.move_on_after(PATIENCE_S), suppress(NotHot):
+            while read(self._received, 0) is None and (more := await self._stream.receive_some(_RECV_BYTES)):
+                self._received += more
+        self._was_waited_for = True
+
+
+_DO: Mapping[Need, Callable[[HotConnection], Awaitable[None]]] = {
+    "read": HotConnection._read,
+    "answer": HotConnection._wait,
+    "turn": HotConnection._let_others_go_first,
+    "send": HotConnection._send_rest,
+    "later": HotConnection._wait_for_answer,
+    "rest": HotConnection._complete,
+}
 
 
 def _encoded(reply: Reply, common: str) -> bytes:
-    assert isinstance(reply.body, bytes)  # noqa: S101  requests with another transport are not read here
-    lines = "".join([f"{name}: {value}\r\n" for name, value in reply.headers])
-    head = f"HTTP/1.1 {reply.status} \r\n{lines}Content-Length: {len(reply.body)}\r\n{common}\r\n"
-    return head.encode("latin-1") + reply.body
+    status, head, body = reply
+    assert isinstance(body, bytes)  # noqa: S101  requests with another transport are not read here
+    whole_head = f"HTTP/1.1 {status} \r\n{head}Content-Length: {len(body)}\r\n{common}\r\n"
+    return whole_head.encode("latin-1") + body
 
 
 @lru_cache(maxsize=1)

@@ -38,16 +38,24 @@ class Metrics:
 
     def __init__(self, directory: Directory, lag: LoopLag) -> None:
         self._registry = CollectorRegistry()
-        self._requests = Requests()
-        self._registry.register(self._requests)
+        requests = Requests()
+        self.request = requests.note
+        self._registry.register(requests)
         self._registry.register(_Rooms(directory, lag))
-
-    def request(self, route: str, status: int, seconds: float) -> None:
-        self._requests.note(route, status, seconds)
 
     def text(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
         return generate_latest(self._registry)
+
+
+class _Took:
+    """How long the requests of one route took."""
+
+    __slots__ = ("buckets", "seconds")
+
+    def __init__(self) -> None:
+        self.buckets = [0] * len(_REQUEST_BOUNDS_S)
+        self.seconds = 0.0
 
 
 class Requests:
@@ -55,13 +63,13 @@ class Requests:
 
     def __init__(self) -> None:
         self._by_status: Counter[tuple[str, int]] = Counter()
-        self._by_duration: defaultdict[str, list[int]] = defaultdict(lambda: [0] * len(_REQUEST_BOUNDS_S))
-        self._seconds: defaultdict[str, float] = defaultdict(float)
+        self._took: defaultdict[str, _Took] = defaultdict(_Took)
 
     def note(self, route: str, status: int, seconds: float) -> None:
         self._by_status[route, status] += 1
-        self._by_duration[route][bisect_left(_REQUEST_BUCKETS_S, seconds)] += 1
-        self._seconds[route] += seconds
+        took = self._took[route]
+        took.buckets[bisect_left(_REQUEST_BUCKETS_S, seconds)] += 1
+        took.seconds += seconds
 
     def collect(self) -> Iterator[Metric]:
         answered = CounterMetricFamily("vigil_requests", "Requests answered", labels=("route", "status"))
@@ -71,9 +79,9 @@ class Requests:
         took = HistogramMetricFamily(
             "vigil_request_seconds", "From complete headers to the answer", labels=("route",)
         )
-        for route, counts in self._by_duration.items():
-            counted = dict(zip(_REQUEST_BOUNDS_S, counts, strict=True))
-            took.add_metric((route,), _buckets(counted), self._seconds[route])
+        for route, one in self._took.items():
+            counted = dict(zip(_REQUEST_BOUNDS_S, one.buckets, strict=True))
+            took.add_metric((route,), _buckets(counted), one.seconds)
         yield took
 
 
@@ -136,11 +144,12 @@ class _Rooms:
             commits.seconds,
         )
         yield CounterMetricFamily("vigil_commit_writes", "Writes in those commits", commits.writes)
+        depths, depths_sum = tally.depth()
         yield _histogram(
             "vigil_mailbox_depth",
             "Commands that waited in a mailbox when its actor took them up",
-            {bound: tally.depth[bound] for bound in (*MAILBOX_BUCKETS, inf)},
-            tally.depth_sum,
+            {bound: depths[bound] for bound in (*MAILBOX_BUCKETS, inf)},
+            depths_sum,
         )
         yield _histogram(
             "vigil_expiry_lateness_seconds",

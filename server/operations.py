@@ -1,18 +1,25 @@
-"""The API as plain async functions from a call to the body of its answer. No web framework in it.
+"""The API as plain functions from a call to the body of its answer. No web framework in it.
 
-When one is called, the caller has been let in and the request is charged and valid (see `gateway`).
+When one is called, the caller has been let in and the request is charged and valid (see `gateway`). What it gives is
+the body; or what it asks of the actors, with how their word becomes the body; or, where it has to wait for more than
+one thing, a coroutine.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from hashlib import sha256
+from typing import Protocol
 
 import orjson
 
+from actors.directory import Wanted
+from actors.errors import Overloaded
 from actors.hub import Subscription
-from actors.lifecycle import Heartbeat, Renew, Retime, Send, Transition, taken_at
+from actors.lifecycle import Command, Heartbeat, Renew, Retime, Send, Transition, taken_at
 from actors.mailbox import Saving
+from actors.told import Hear, told
 from server import answers, replies
-from server.call import Body, Call
+from server.call import Asked, Body, Call
 from server.content_policy import violations
 from server.schemas import (
     CreateSession,
@@ -24,30 +31,53 @@ from server.schemas import (
 )
 
 
-async def create_session(call: Call) -> bytes:
+class Tell(Protocol):
+    """Tells an actor, or the directory, a command."""
+
+    def __call__(self, then: Hear[Transition], saving: Saving | None = None) -> None: ...
+
+
+_HEARTBEAT = Heartbeat()
+_RENEW = Renew()
+
+
+def create_session(call: Call) -> Asked | Awaitable[Body]:
     body: CreateSession = call.body
-
-    def encode(transition: Transition) -> bytes:
-        call.taken = transition.session.created_at
-        return answers.encode(answers.created_session(transition.session))
-
-    async def create(saving: Saving | None) -> Transition:
-        return await call.directory.create(
-            body.agent_id, body.user_id, body.metadata_json, body.timeout_config.patch(), saving, call.now
-        )
-
-    answer = await _once(call, call.caller.id, create, encode)
-    token = call.site.auth.mint(orjson.loads(answer)["sessionId"])
-    return answer[:-1] + b',"sessionToken":' + answers.encode(token) + b"}"
+    directory = call.directory
+    wanted = Wanted(
+        directory.agent(body.agent_id), body.user_id, body.metadata_json, body.timeout_config.patch()
+    )
+    tell: Tell = partial(directory.begin, wanted, call.now)
+    if call.idempotency_key is None:
+        return Asked(tell, partial(_created_with_token, call))
+    return _created_once(call, tell)
 
 
-async def list_sessions(call: Call) -> bytes:
+async def _created_once(call: Call, tell: Tell) -> bytes:
+    answer = await _once(call, call.caller.id, tell, partial(_created, call))
+    return _with_token(call, answer, orjson.loads(answer)["sessionId"])
+
+
+def _created_with_token(call: Call, transition: Transition) -> bytes:
+    return _with_token(call, _created(call, transition), transition.session.id)
+
+
+def _created(call: Call, transition: Transition) -> bytes:
+    call.taken = transition.session.created_at
+    return answers.encode(answers.created_session(transition.session))
+
+
+def _with_token(call: Call, answer: bytes, session_id: str) -> bytes:
+    """A token is kept nowhere."""
+    return b'%b,"sessionToken":"%b"}' % (answer[:-1], call.site.auth.mint(session_id).encode())
+
+
+def list_sessions(call: Call) -> bytes:
     query: ListSessionsQuery = call.query
     listing = call.directory.page(
         query.agent_id, query.user_id, query.status, offset=query.offset, limit=query.limit
     )
-    now = call.now
-    return answers.encode(answers.session_list(listing, now, query.limit, query.offset))
+    return answers.encode(answers.session_list(listing, call.now, query.limit, query.offset))
 
 
 async def health(call: Call) -> bytes:
@@ -56,8 +86,8 @@ async def health(call: Call) -> bytes:
     return answers.encode(body)
 
 
-async def get_session(call: Call) -> bytes:
-    return answers.session_at(call.live.session, call.now)
+def get_session(call: Call) -> bytes:
+    return answers.session_at(call.session, call.now)
 
 
 async def end_session(call: Call) -> bytes:
@@ -65,45 +95,50 @@ async def end_session(call: Call) -> bytes:
     return answers.encode({"success": True, "message": f"Session {call.session_id} deleted successfully"})
 
 
-async def send_message(call: Call) -> Body:
+def send_message(call: Call) -> Asked | Awaitable[Body]:
     body: SendMessage = call.body
     _check_content(call, body)
     directory = call.directory
-    actor = directory.find(call.session_id)  # it may have gone while the body arrived
-    wants_turn = directory.turns.wants(actor.session.agent_id)
-
-    def encode(transition: Transition) -> bytes:
-        # the message's own instant, so that a repeat with its key gets the same bytes
-        call.taken = taken_at(transition)
-        return answers.encode(answers.sent_message(transition, call.taken))
-
-    async def send(saving: Saving | None) -> Transition:
-        command = Send(directory.new_id(), body.content, body.metadata_json, body.attachments_json, "")
-        if not wants_turn:
-            return await actor.ask(command, saving)
-        with directory.turns.claim(call.session_id) as turn:
-            return await actor.ask(command._replace(turn=turn), saving)
-
-    async def send_once() -> bytes:
-        return await _once(call, call.session_id, send, encode)
-
+    command = Send(directory.new_id(), body.content, body.metadata_json, body.attachments_json, "")
+    wants_turn = directory.turns.wants(call.session.agent_id)
+    tell: Tell = partial(_send_with_turn, call, command) if wants_turn else partial(call.live.tell, command)
+    if call.idempotency_key is None and body.transport == "websocket":
+        return Asked(tell, partial(_sent, call))
+    send = partial(_once, call, call.session_id, tell, partial(_sent, call))
     if body.transport == "sse":
         call.media_type = "text/event-stream"
-        return await replies.streamed(call, send_once, wants_reply=wants_turn)
-    if body.transport == "http" and wants_turn:
-        return await replies.whole(call, send_once)
-    return await send_once()
+        return replies.streamed(call, send, wants_reply=wants_turn)
+    return replies.whole(call, send) if body.transport == "http" and wants_turn else send()
+
+
+def _send_with_turn(call: Call, command: Send, then: Hear[Transition], saving: Saving | None = None) -> None:
+    """Tell the actor, with room for the agent's turn claimed until it is known what became of the message."""
+    try:
+        claim = call.directory.turns.claim(call.session_id)
+    except Overloaded as full:
+        return then(full)
+
+    def release(outcome: Transition | Exception) -> None:
+        claim.release()
+        then(outcome)
+
+    return call.live.tell(command._replace(turn=claim.state), release, saving)
+
+
+def _sent(call: Call, transition: Transition) -> bytes:
+    # the message's own instant, so that a repeat with its key gets the same bytes
+    call.taken = taken_at(transition)
+    return answers.encode(answers.sent_message(transition, call.taken))
 
 
 async def get_messages(call: Call) -> bytes:
     query: MessagesQuery = call.query
-    key = call.live.session.key
-    page = await call.directory.store.history(key, query.before, query.after, query.limit)
+    page = await call.directory.store.history(call.session.key, query.before, query.after, query.limit)
     call.directory.find(call.session_id)  # its messages may have gone while they were read
     return answers.encode(answers.history(page, query.before, query.after))
 
 
-async def not_a_websocket(_call: Call) -> bytes:
+def not_a_websocket(_call: Call) -> bytes:
     """What the events' path answers to plain HTTP."""
     raise Invalid([{"path": "", "message": "must be a WebSocket handshake: events come over a WebSocket"}])
 
@@ -115,16 +150,20 @@ def listen(call: Call) -> Subscription:
     return call.directory.hub.subscribe(session.id, query.last_event_id, session.event_id, call.now)
 
 
-async def renew_session(call: Call) -> bytes:
-    return _session_after(call, await call.live.ask(Renew()))
+def renew_session(call: Call) -> Asked:
+    return _asked(call, _RENEW)
 
 
-async def update_timeout(call: Call) -> bytes:
-    return _session_after(call, await call.live.ask(Retime(call.body.patch())))
+def update_timeout(call: Call) -> Asked:
+    return _asked(call, Retime(call.body.patch()))
 
 
-async def heartbeat(call: Call) -> bytes:
-    return _session_after(call, await call.live.ask(Heartbeat()))
+def heartbeat(call: Call) -> Asked:
+    return _asked(call, _HEARTBEAT)
+
+
+def _asked(call: Call, command: Command) -> Asked:
+    return Asked(partial(call.live.tell, command), partial(_session_after, call))
 
 
 def _session_after(call: Call, transition: Transition) -> bytes:
@@ -139,20 +178,16 @@ def _check_content(call: Call, body: SendMessage) -> None:
         raise Invalid(errors)
 
 
-async def _once(
-    call: Call,
-    scope: str,
-    ask: Callable[[Saving | None], Awaitable[Transition]],
-    encode: Callable[[Transition], bytes],
-) -> bytes:
+async def _once(call: Call, scope: str, tell: Tell, encode: Callable[[Transition], bytes]) -> bytes:
     """Do it, unless this idempotency key says that it is done: then give that answer again."""
     key = call.idempotency_key
     if key is None:
-        return encode(await ask(None))
+        return encode(await told(tell))
     digest = sha256(call.raw_body).digest()
     keys = call.directory.keys
     with keys.claim(scope, key):
         saved = await keys.saved(scope, key, digest)
         if saved is not None:
             return saved
-        return encode(await ask(Saving(scope, key, digest, encode)))
+        saving = Saving(scope, key, digest, encode)
+        return encode(await told(lambda then: tell(then, saving)))

@@ -78,7 +78,7 @@ class Recorder:
         """One request, once its answer is whole (a stream: once it has begun) or its client has gone: status 0."""
         request, principal = call.request, call.principal
         header = request.header
-        status, headers, answer = reply or (0, [], b"")
+        status, headers, answer = (reply.status, reply.headers, reply.body) if reply else (0, [], b"")
         self._put(
             (
                 "request",

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from actors.errors import AgentFailed, AgentTimedOut, ChangeRefused, RenewalRefused, StoreUnavailable
 from server import operations, site_operations
 from server.auth import Scope
-from server.call import Body, Call
+from server.call import Asked, Body, Call
 from server.errors import NotReady
 from server.schemas import (
     CreatedSessionBody,
@@ -41,7 +41,7 @@ class Route(NamedTuple):
     name: str
     method: str
     path: str
-    operation: Callable[[Call], Awaitable[Body]]
+    operation: Callable[[Call], bytes | Asked | Awaitable[Body]]
     subject: Subject
     tag: Tag
     summary: str

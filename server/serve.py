@@ -1,13 +1,13 @@
 """`vigil serve`: a site from its settings to its end. Files, sockets, signals and the real clock meet here."""
 
 import gc
+import logging
 import os
-import re
 import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -29,7 +29,7 @@ from server.app import make_app
 from server.call import Site
 from server.command_line import curl_line
 from server.data_dir import open_data_dir, session_secret
-from server.hotpath import HotConnection
+from server.hotpath import HotPath
 from server.keys import KeyRing, ensure_default_key
 from server.listener import Endpoint, ListenError, listen
 from server.protocols import Limits
@@ -41,8 +41,8 @@ RECORDING_FLUSH_S = 0.25
 _ANSWER_S = 5.0
 _UUID_DIGITS = 32
 _IDS_AT_ONCE = 256
-_GC_THRESHOLDS = (10_000, 4, 3)
-_GC_PAUSE_S_MAX = 0.010  # of a collection, after which what it went through is not looked at again
+_GC_THRESHOLDS = (5_000, 4, 3)
+_GC_PAUSE_S_MAX = 0.003  # of a collection, after which what it went through is not looked at again
 
 
 def serve(settings: Settings) -> int:
@@ -61,14 +61,15 @@ def serve(settings: Settings) -> int:
 
 def random_ids(random_bytes: Callable[[int], bytes]) -> Callable[[], str]:
     """Random UUIDs. The system is asked for many at once: a question costs it more than an id costs us."""
-    drawn: Iterator[str] = iter(())
+    drawn: list[str] = []
 
     def new_id() -> str:
-        nonlocal drawn
-        for digits in drawn:
-            return _uuid4(digits)
-        drawn = iter(re.findall("." * _UUID_DIGITS, random_bytes(_IDS_AT_ONCE * _UUID_DIGITS // 2).hex()))
-        return new_id()
+        if not drawn:
+            digits = random_bytes(_IDS_AT_ONCE * _UUID_DIGITS // 2).hex()
+            drawn.extend(
+                [_uuid4(digits[at : at + _UUID_DIGITS]) for at in range(0, len(digits), _UUID_DIGITS)]
+            )
+        return drawn.pop()
 
     return new_id
 
@@ -185,6 +186,7 @@ async def _serve_until(
     async with trio.open_nursery() as nursery:
         plan = _plan(settings, store, agents, clock)
         running: Site = await nursery.start(partial(site.run, plan, stop=stop))
+        running.logs_requests = log.is_enabled_for(logging.INFO)
         freeze_what_is_there()
         async with _recording(settings, plan, running):
             await _listen(told_to_stop, settings, running, next(iter(agents)))
@@ -221,7 +223,7 @@ async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, a
     shutdown = trio.Event()
     app = make_app(running, body_timeout_s=settings.body_timeout_s)
     endpoint = Endpoint(settings.host, settings.port, settings.tls_cert, settings.tls_key)
-    first = partial(HotConnection, running) if settings.front == "hot" else None
+    first = HotPath(running) if settings.front == "hot" else None
     serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings), first=first)
     async with trio.open_nursery() as nursery:
         for url in await nursery.start(serving):

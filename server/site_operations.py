@@ -6,25 +6,25 @@ from server.errors import NotReady
 OK = b'{"status":"ok"}'
 
 
-async def livez(_call: Call) -> bytes:
+def livez(_call: Call) -> bytes:
     return OK
 
 
-async def readyz(call: Call) -> bytes:
+def readyz(call: Call) -> bytes:
     """Raises NotReady while the server starts or stops."""
     if not call.site.ready:
         raise NotReady
     return OK
 
 
-async def metrics(call: Call) -> bytes:
+def metrics(call: Call) -> bytes:
     return call.site.metrics.text()
 
 
-async def openapi(call: Call) -> bytes:
+def openapi(call: Call) -> bytes:
     return call.site.openapi
 
 
-async def docs(call: Call) -> bytes:
-    call.headers.append(("Content-Security-Policy", call.site.docs.policy))
+def docs(call: Call) -> bytes:
+    call.headers = [("Content-Security-Policy", call.site.docs.policy)]
     return call.site.docs.html

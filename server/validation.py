@@ -39,9 +39,11 @@ class Invalid(Exception):
 def validate_body(model: type[Model], data: object) -> Model:
     """Read parsed JSON as `model`. A request that needs no body is `{}`. Raises Invalid."""
     try:
-        return model.model_validate(data)
+        # `model_validate` without its options
+        valid: Model = model.__pydantic_validator__.validate_python(data)
     except ValidationError as error:
         raise Invalid(_problems(error)) from None
+    return valid
 
 
 def validate_query(model: type[Model], pairs: Sequence[tuple[str, str]]) -> Model:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from functools import lru_cache
 
+_MILLISECONDS = [f".{n:03d}Z" for n in range(1000)]
 _EPOCH = datetime(1970, 1, 1)  # UTC throughout: the Z is written by hand
 
 
@@ -12,7 +13,7 @@ def iso(ms: int) -> str:
     Raises OverflowError outside the years 1 to 9999.
     """
     second, millisecond = divmod(ms, 1000)
-    return f"{_to_the_second(second)}.{millisecond:03d}Z"
+    return _to_the_second(second) + _MILLISECONDS[millisecond]
 
 
 def epoch_ms(text: str) -> int:

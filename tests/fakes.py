@@ -16,11 +16,11 @@ from actors.limits import Limit, Limits
 from actors.records import TimeoutPatch
 from actors.session import SessionActor
 from actors.stores.base import Page, SavedAnswer, Store, Write
-from actors.stores.memory import MemoryStore
+from actors.stores.memory import MemoryStore, SlowMemoryStore
 from tests.harness import AGENTS, START_MS, fake_ids
 
 
-class FaultyStore(MemoryStore):
+class FaultyStore(SlowMemoryStore):
     """A memory store whose commits and reads can be held up, slow or refused. `commits` are those that came."""
 
     def __init__(self) -> None:

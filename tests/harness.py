@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Protocol
 from urllib.parse import unquote
 from uuid import UUID
@@ -25,7 +24,7 @@ from server.auth import SCOPES, Principal
 from server.call import Site
 from server.connection import Server
 from server.direct import Direct
-from server.hotpath import HotConnection
+from server.hotpath import HotPath
 
 BASE = "/api/messaging/sessions"
 START_MS = 1_795_338_000_000  # 2026-11-22T09:00:00.000Z
@@ -132,7 +131,7 @@ def direct_way(site: Site) -> WayIn:
 
 def hot_way(site: Site) -> WayIn:
     """Through the hot path and, for what it hands on, Hypercorn and Quart: real bytes over a pair of sockets."""
-    server = Server(make_app(site), first=partial(HotConnection, site))
+    server = Server(make_app(site), first=HotPath(site))
 
     async def send(method: str, target: str, headers: Iterable[tuple[str, str]], content: bytes) -> Answer:
         ours, theirs = map(trio.SocketStream, trio.socket.socketpair())

@@ -126,6 +126,9 @@ class CommitStats(NamedTuple):
     buckets: tuple[int, ...]  # how many took at most each of COMMIT_BUCKETS_S, then the rest
 
 
+Done = Callable[[Exception | None], None]
+"""Told what became of a commit: None once it is durable, else why it is not."""
+
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
@@ -142,11 +145,15 @@ class Store(Protocol):
     async def start(self, anchor: Callable[[], Anchor]) -> Snapshot:
         """Give everything that is stored, and from now on commit `anchor()` with each commit."""
 
-    async def commit(self, writes: Sequence[Write]) -> None:
-        """Return once `writes` are durable; cannot be cancelled. No writes commit the anchor alone.
+    def submit(self, writes: Sequence[Write], done: Done) -> None:
+        """Have `writes` committed. `done` hears of it once, perhaps before this returns, and must not raise.
 
-        Raises Overloaded when too many callers wait already.
+        It gets None once they are durable; StoreUnavailable, and then nothing of them happened; Overloaded when too
+        many callers wait already. No writes commit the anchor alone.
         """
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        """`submit`, waited for: raises what `done` would get. Cannot be cancelled."""
 
     async def session(self, session_key: int) -> Session | None:
         """One record, read anew; None when it is not there or cannot be read."""

@@ -16,6 +16,7 @@ from actors.stores.base import (
     COMMIT_BUCKETS_S,
     OWED,
     CommitStats,
+    Done,
     ForgetTombstones,
     InsertMessage,
     InsertSession,
@@ -33,7 +34,7 @@ from actors.stores.base import (
 
 
 class MemoryStore:
-    """`Store` without durability. A commit takes one step of the scheduler and no time."""
+    """`Store` without durability. A commit takes no time."""
 
     def __init__(self) -> None:
         self._sessions: dict[int, Session] = {}
@@ -65,8 +66,15 @@ class MemoryStore:
             next_key=self._next_key,
         )
 
+    def submit(self, writes: Sequence[Write], done: Done) -> None:
+        self._apply(writes)
+        done(None)
+
     async def commit(self, writes: Sequence[Write]) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
+        self._apply(writes)
+
+    def _apply(self, writes: Sequence[Write]) -> None:
         for write in writes:
             _APPLY[type(write)](self, write)
         if self._clock is not None:
@@ -81,12 +89,7 @@ class MemoryStore:
         return self._owed(session_key)
 
     async def history(self, session_key: int, before: int | None, after: int | None, limit: int) -> Page:
-        messages = self._messages.get(session_key, [])
-        first = 0 if after is None else bisect_right(messages, after, key=_created_at)
-        end = len(messages) if before is None else bisect_left(messages, before, key=_created_at)
-        size = min(limit, max(0, end - first))
-        start = first if before is None and after is not None else end - size
-        return Page(messages[start : start + size][::-1], size < end - first)
+        return page_of(self._messages.get(session_key, ()), before, after, limit)
 
     async def reply_to(self, session_key: int, created_at: int) -> Message | None:
         messages = self._messages.get(session_key, ())
@@ -157,6 +160,21 @@ class MemoryStore:
         self._windows[write.scope, write.subject] = write
 
 
+class SlowMemoryStore(MemoryStore):
+    """For stores that take their time, or fail: what they do is their `commit`, a coroutine."""
+
+    def submit(self, writes: Sequence[Write], done: Done) -> None:
+        trio.lowlevel.spawn_system_task(self._commit, writes, done)
+
+    async def _commit(self, writes: Sequence[Write], done: Done) -> None:
+        try:
+            await self.commit(writes)
+        except Exception as error:
+            done(error)
+        else:
+            done(None)
+
+
 _APPLY: dict[type[Write], Callable[[MemoryStore, Any], None]] = {
     InsertSession: MemoryStore._insert_session,
     UpdateSession: MemoryStore._update_session,
@@ -167,6 +185,15 @@ _APPLY: dict[type[Write], Callable[[MemoryStore, Any], None]] = {
     ForgetTombstones: MemoryStore._forget_tombstones,
     SaveWindow: MemoryStore._save_window,
 }
+
+
+def page_of(messages: Sequence[Message], before: int | None, after: int | None, limit: int) -> Page:
+    """`Store.history`, of these messages, oldest first."""
+    first = 0 if after is None else bisect_right(messages, after, key=_created_at)
+    end = len(messages) if before is None else bisect_left(messages, before, key=_created_at)
+    size = min(limit, max(0, end - first))
+    start = first if before is None and after is not None else end - size
+    return Page(messages[start : start + size][::-1], size < end - first)
 
 
 def _created_at(message: Message) -> int:

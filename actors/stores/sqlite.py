@@ -9,7 +9,8 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import apsw
 import structlog
@@ -23,15 +24,18 @@ from actors.stores.base import (
     COMMIT_BUCKETS_S,
     BrokenRecord,
     CommitStats,
+    Done,
     Page,
     PendingTurn,
     SavedAnswer,
     Snapshot,
     Write,
 )
-from actors.stores.sqlite_file import open_reader, open_writer, opening
+from actors.stores.sqlite_checkpoints import Checkpoints
+from actors.stores.sqlite_file import open_checkpointer, open_reader, open_writer, opening
 from actors.stores.sqlite_schema import ForgetWindows, Row, Unreadable
 from actors.stores.sqlite_writer import Batch, Call, Outcome, Writer
+from actors.told import told
 
 log = structlog.get_logger()
 
@@ -43,15 +47,11 @@ _INT64 = 2**63 - 1
 _T = TypeVar("_T")
 
 
-class _Waiting:
-    """A caller that waits for its commit."""
+class _Waiting(NamedTuple):
+    """A caller's writes, and who is told what became of them."""
 
-    __slots__ = ("call", "outcome", "task")
-
-    def __init__(self, call: Call) -> None:
-        self.call = call
-        self.task = trio.lowlevel.current_task()
-        self.outcome: Outcome = None
+    call: Call
+    done: Done
 
 
 class SqliteStore:
@@ -63,7 +63,9 @@ class SqliteStore:
             writer = open_writer(self._path, resources)
             self._reader = open_reader(self._path, resources)
             anchor = self._reader.execute(schema.ANCHOR).fetchone()
-            self._writer = Writer(writer, erase_delay_s)
+            checkpoints = Checkpoints(open_checkpointer(self._path, resources))
+            resources.callback(checkpoints.stop)
+            self._writer = Writer(writer, checkpoints, erase_delay_s)
             self._resources = resources.pop_all()
         self._anchor = Anchor(*anchor) if anchor else None
         self._clock: Callable[[], Anchor] | None = None
@@ -86,15 +88,19 @@ class SqliteStore:
             raise StoreUnavailable(str(error)) from error
         self._clock = anchor
         if snapshot.windows:
-            await self._submit([ForgetWindows()])
+            await told(partial(self._submit, [ForgetWindows()]))
         return snapshot
 
-    async def commit(self, writes: Sequence[Write]) -> None:
+    def submit(self, writes: Sequence[Write], done: Done) -> None:
         if self._is_closed:
-            raise StoreUnavailable("the store is closed")
-        if len(self._waiting) >= WAITING_MAX:
-            raise Overloaded(f"{WAITING_MAX} changes wait for the disk already")
-        await self._submit(writes)
+            done(StoreUnavailable("the store is closed"))
+        elif len(self._waiting) >= WAITING_MAX:
+            done(Overloaded(f"{WAITING_MAX} changes wait for the disk already"))
+        else:
+            self._submit(writes, done)
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        await told(partial(self.submit, writes))
 
     async def session(self, session_key: int) -> Session | None:
         with suppress(Unreadable):
@@ -132,22 +138,18 @@ class SqliteStore:
         self._is_closed = True
         with trio.CancelScope(shield=True):
             with suppress(StoreUnavailable):
-                await self._submit(())  # it is in the last batch: nobody else comes any more
+                await told(partial(self._submit, ()))  # it is in the last batch: nobody else comes any more
             await trio.to_thread.run_sync(self._writer.stop)
         self._resources.close()
 
     # --- writing
 
-    async def _submit(self, call: Call) -> None:
-        waiting = _Waiting(call)
-        self._waiting.append(waiting)
+    def _submit(self, call: Call, done: Done) -> None:
+        self._waiting.append(_Waiting(call, done))
         if not self._is_writing:
             # Not at once: whoever else commits in this round of the scheduler comes along.
             self._is_writing = True
             trio.lowlevel.current_trio_token().run_sync_soon(self._hand_over)
-        await trio.lowlevel.wait_task_rescheduled(_cannot_be_cancelled)
-        if waiting.outcome is not None:
-            raise waiting.outcome
 
     def _hand_over(self) -> None:
         """Give everybody who waits to the writer, in one batch."""
@@ -164,17 +166,16 @@ class SqliteStore:
     def _settle(
         self, batch: Sequence[_Waiting], anchor: Anchor | None, outcomes: Sequence[Outcome], seconds: float
     ) -> None:
-        """The writer has reported back: wake everybody in the batch, hand over the next."""
-        for waiting, outcome in zip(batch, outcomes, strict=True):
-            waiting.outcome = outcome
-            trio.lowlevel.reschedule(waiting.task)
-        committed = [waiting for waiting in batch if waiting.outcome is None]
-        if committed:
+        """The writer has reported back: tell everybody in the batch, hand over the next."""
+        if None in outcomes:
             self._anchor = anchor
             self._commits += 1
-            self._writes += sum(len(waiting.call) for waiting in committed)
+            committed = zip(batch, outcomes, strict=True)
+            self._writes += sum([len(waiting.call) for waiting, outcome in committed if outcome is None])
             self._seconds += seconds
             self._buckets[bisect_left(COMMIT_BUCKETS_S, seconds)] += 1
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            waiting.done(outcome)
         self._tell_operator(outcomes)
         self._is_writing = bool(self._waiting)
         if self._is_writing:
@@ -260,8 +261,3 @@ def _reading() -> Iterator[None]:
         raise Unreadable("its text is damaged") from error
     except apsw.Error as error:
         raise StoreUnavailable(str(error)) from error
-
-
-def _cannot_be_cancelled(_: object) -> trio.lowlevel.Abort:
-    """What is on its way to the disk cannot be called back."""
-    return trio.lowlevel.Abort.FAILED

@@ -17,8 +17,8 @@ _PRAGMAS = {
     "synchronous": "FULL",
     "secure_delete": "ON",
     "temp_store": "MEMORY",  # nothing that people wrote in a file that nobody watches
-    "cache_size": -32768,  # in KiB
-    "wal_autocheckpoint": 8192,  # pages: the log is written back to the main file when it has more
+    "cache_size": -4096,  # in KiB: this build looks through all of it at each commit, and the system caches too
+    "wal_autocheckpoint": 0,  # `Checkpoints` does it
 }
 
 
@@ -53,6 +53,14 @@ def open_reader(path: str, resources: ExitStack) -> apsw.Connection:
     reader.pragma("cache_size", -8192)
     reader.pragma("temp_store", "MEMORY")
     return reader
+
+
+def open_checkpointer(path: str, resources: ExitStack) -> apsw.Connection:
+    """A third connection, to write the log back to the main file."""
+    checkpointer = _connect(path, apsw.SQLITE_OPEN_READWRITE, resources)
+    checkpointer.pragma("synchronous", "FULL")
+    checkpointer.pragma("wal_autocheckpoint", 0)
+    return checkpointer
 
 
 def _create(path: str) -> None:

@@ -1,7 +1,10 @@
-"""The thread that writes: one transaction and one fsync for all callers that wait, erasure in between.
+"""Writing: one transaction and one fsync for all callers that wait, erasure in between.
 
-It owns the writing connection and knows nothing of Trio. A removed session's messages and saved answers are
-purged in chunks, each bounded in time, so that nobody's commit waits for a long history to go.
+It owns the writing connection and knows nothing of Trio. Statements are short and many, commits are long and few. So
+the caller's own thread carries out a batch's statements, where no lock of Python's is handed to and fro for each, and
+the writer's thread commits it: one call, in which the disk is waited for and Python runs on. A removed session's
+messages and saved answers are purged in chunks by that thread, each bounded in time, so that nobody's commit waits for
+a long history to go. A third thread writes the log back to the main file (`Checkpoints`).
 """
 
 import threading
@@ -16,12 +19,14 @@ import apsw
 from actors.clock import Anchor
 from actors.errors import StoreUnavailable
 from actors.stores.base import RemoveSession, Write
+from actors.stores.sqlite_checkpoints import Checkpoints
 from actors.stores.sqlite_schema import SET_ANCHOR, STATEMENTS, ForgetWindows
 
 RETRY_S = 1.0  # until erasing is tried again after the disk or a reader was in the way
 CHUNK_S = 0.003  # of deleting in one transaction; writing it out takes about as long again
 CHUNK_GROWS_S = 10.0  # of purging, after which a chunk is twice as long, and so on
 CHUNK_ROWS = 16  # deleted between two looks at the time
+SMALL = 512  # writes of a batch that are carried out in the caller's thread
 CLOSE_PURGE_S = 2.0  # of erasing before the file is closed; the rest goes after the next start
 
 Outcome = Exception | None
@@ -36,6 +41,14 @@ class Batch(NamedTuple):
     report: Callable[[Sequence[Outcome], float], None]
 
 
+class _Put(NamedTuple):
+    """A batch on its way to the thread. `is_begun`: its statements are carried out, and it only has to be committed."""
+
+    batch: Batch
+    is_begun: bool
+    began_s: float
+
+
 _FIRST_PURGE = "SELECT session FROM purges LIMIT 1"
 _PURGE = tuple(
     f"DELETE FROM {table} WHERE n IN (SELECT n FROM {table} WHERE session = ? LIMIT {CHUNK_ROWS})"  # noqa: S608  constants
@@ -44,13 +57,20 @@ _PURGE = tuple(
 _PURGE_DONE = "DELETE FROM purges WHERE session = ?"
 
 
+def _is_small(batch: Batch) -> bool:
+    """Whether carrying it out holds nobody up for long."""
+    return sum(map(len, batch.calls)) <= SMALL
+
+
 class Writer:
     """Takes batches until `stop`. What was deleted has left all files `erase_delay_s` later."""
 
-    def __init__(self, connection: apsw.Connection, erase_delay_s: float) -> None:
+    def __init__(self, connection: apsw.Connection, checkpoints: Checkpoints, erase_delay_s: float) -> None:
         self._connection = connection
+        self._checkpoints = checkpoints
         self._erase_delay_s = erase_delay_s
-        self._batches: SimpleQueue[Batch | None] = SimpleQueue()
+        self._puts: SimpleQueue[_Put | None] = SimpleQueue()
+        self._use = threading.Lock()  # of the connection: held from a batch's first statement to its commit
         self._purge_at: float | None = 0.0  # when to look for something to purge; None when there is nothing
         self._purging_since: float | None = None
         self._truncate_at: float | None = 0.0  # when the log has to be emptied; None when nothing was deleted
@@ -59,45 +79,91 @@ class Writer:
         self._thread.start()
 
     def put(self, batch: Batch) -> None:
-        self._batches.put(batch)
+        """Have a batch committed; one at a time. Its statements are carried out here if they are few and nothing is
+        being erased right now.
+        """
+        began_s = perf_counter()
+        is_begun = _is_small(batch) and self._use.acquire(blocking=False) and self._begin(batch)
+        self._puts.put(_Put(batch, is_begun, began_s))
 
     def stop(self) -> None:
         """Finish what was put and end the thread; gives the connection back."""
-        self._batches.put(None)
+        self._puts.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while (batch := self._next()) is not None:
-            started = perf_counter()
-            outcomes = self._commit(batch.calls, batch.anchor)
-            batch.report(outcomes, perf_counter() - started)
-            self._tidy()
+        while (put := self._next()) is not None:
+            outcomes = self._outcomes_of(put)
+            has_more_to_do = self._is_due(monotonic()) or self._checkpoints.wants_rest
+            if not has_more_to_do:
+                self._use.release()  # before the report: the next batch may come right after it
+            put.batch.report(outcomes, perf_counter() - put.began_s)
+            if has_more_to_do:
+                self._tidy()
+                self._use.release()
         self._finish()
 
-    def _next(self) -> Batch | None:
+    def _next(self) -> _Put | None:
         """The next batch, None to stop. Nothing else being due, erasing goes on meanwhile."""
         while True:
             due = min((at for at in (self._purge_at, self._truncate_at) if at is not None), default=None)
             try:
-                return self._batches.get(timeout=None if due is None else max(0.0, due - monotonic()))
+                return self._puts.get(timeout=None if due is None else max(0.0, due - monotonic()))
             except Empty:
+                if not self._use.acquire(blocking=False):
+                    return self._puts.get()  # somebody has begun a batch
                 self._tidy()
+                self._use.release()
 
     # --- batches
 
-    def _commit(self, calls: Sequence[Call], anchor: Anchor | None) -> list[Outcome]:
-        """Commit all or nothing. A call that can never be committed is told so and takes nobody with it."""
+    def _begin(self, batch: Batch) -> bool:
+        """Carry out a batch's statements, and keep the connection for its commit. Or leave all of it to the thread."""
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._apply(batch.calls, batch.anchor)
+        except Exception:
+            self._roll_back()
+            self._use.release()
+            return False
+        return True
+
+    def _outcomes_of(self, put: _Put) -> list[Outcome]:
+        """Commit what was begun, or all of it. The connection stays in use."""
+        calls, anchor, _ = put.batch
+        if put.is_begun:
+            outcomes = self._outcomes(lambda: self._connection.execute("COMMIT"), calls, anchor)
+        else:
+            self._use.acquire()
+            outcomes = self._commit(calls, anchor)
+        self._checkpoints.note(sum(map(len, calls)))
+        return outcomes
+
+    def _commit(self, calls: Sequence[Call], anchor: Anchor | None) -> list[Outcome]:
+        """All of a batch, in the thread."""
+
+        def whole() -> None:
             with self._transaction():
                 self._apply(calls, anchor)
+
+        return self._outcomes(whole, calls, anchor)
+
+    def _outcomes(
+        self, commit: Callable[[], object], calls: Sequence[Call], anchor: Anchor | None
+    ) -> list[Outcome]:
+        """All or nothing. A call that can never be committed is told so and takes nobody with it."""
+        try:
+            commit()
         except (apsw.ConstraintError, apsw.TooBigError) as error:
             bug: Exception = error
         except apsw.Error as error:
+            self._roll_back()
             return [StoreUnavailable(str(error)) for _ in calls]
         except Exception as error:
             bug = error
         else:
             return [None] * len(calls)
+        self._roll_back()
         if len(calls) == 1:
             return [bug]
         return [outcome for call in calls for outcome in self._commit([call], anchor)]
@@ -123,19 +189,28 @@ class Writer:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            self._roll_back()
             raise
+
+    def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
 
     # --- erasure
 
+    def _is_due(self, now: float) -> bool:
+        """Whether something is to be erased."""
+        return any(at is not None and now >= at for at in (self._purge_at, self._truncate_at))
+
     def _tidy(self) -> None:
-        """Do what is due of erasing: at most one chunk of purging, at most one emptying of the log."""
+        """Do what is due: at most one chunk of purging, at most one emptying of the log, the rest of a checkpoint."""
         now = monotonic()
         if self._purge_at is not None and now >= self._purge_at:
             self._purge_at = self._purge(now)
         if self._truncate_at is not None and now >= self._truncate_at:
             self._truncate_at = self._truncate(now)
+        if self._checkpoints.wants_rest:
+            self._checkpoints.write_rest(self._connection)
 
     def _purge(self, now: float) -> float | None:
         """Delete one chunk of what removed sessions left behind; gives when to go on."""

@@ -92,6 +92,10 @@ async def test_with_an_id_a_listener_hears_everything_after_it_or_a_resync(
     assert await heard(listener) == [*expected, 4]
 
 
+def kept(hub: Hub) -> int:
+    return sum(len(channel.kept) for channel in hub._channels.values())
+
+
 async def test_after_a_restart_nothing_is_kept(autojump_clock: MockClock) -> None:
     assert await heard(subscribe(Hub(), 5, 7)) == ["resync 7"]
     assert await heard(subscribe(Hub(), 7, 7)) == []
@@ -128,8 +132,7 @@ async def test_all_listeners_share_one_notice(autojump_clock: MockClock) -> None
     hub = Hub()
     listeners = [subscribe(hub, None, 0) for _ in range(3)]
     hub.publish(events(1, 1))
-    late = subscribe(hub, 0, 1)
-    notices = [await anext(listener) for listener in (*listeners, late)]
+    notices = [await anext(listener) for listener in listeners]
     assert len({id(notice) for notice in notices}) == 1
 
 
@@ -155,7 +158,7 @@ async def test_the_last_event_ends_the_iteration_after_what_is_unread(autojump_c
     hub.publish([*events(1, 2), event(3, data=Ended(T0))])
     got = [word(notice) async for notice in listener]
     assert (got, listener.ended) == ([1, 2, 3], "over")
-    assert (len(hub), hub._channels, hub._bytes, len(hub._kept)) == (0, {}, 0, 0)
+    assert (len(hub), hub._channels, hub._bytes, kept(hub)) == (0, {}, 0, 0)
 
 
 async def test_a_waiting_listener_wakes_at_the_end(autojump_clock: MockClock) -> None:
@@ -234,7 +237,7 @@ async def test_one_event_over_the_bound_is_heard_but_not_kept(autojump_clock: Mo
     hub.publish([long_event(1, KEPT_BYTES_MAX)])
     assert await heard(listener) == [1]
     assert await heard(subscribe(hub, 0, 1)) == ["resync 1"]
-    assert (hub._bytes, len(hub._kept)) == (0, 0)
+    assert (hub._bytes, kept(hub)) == (0, 0)
 
 
 async def test_of_all_sessions_together_the_oldest_events_go_first(
@@ -251,11 +254,24 @@ async def test_of_all_sessions_together_the_oldest_events_go_first(
     assert await heard(subscribe(hub, 1, 5, "s-0")) == [2, 3, 4, 5]
 
 
+async def test_the_order_of_all_holds_no_more_than_twice_what_is_kept(autojump_clock: MockClock) -> None:
+    """However often one session's oldest event goes, and however many sessions end."""
+    hub = Hub()
+    for n in range(1, 5 * hub_module._ORDER_SLACK):
+        for session in range(3):
+            hub.publish([event(n, f"s-{session}")])
+    assert kept(hub) == 3 * KEPT_MAX
+    assert len(hub._order) <= 2 * kept(hub) + hub_module._ORDER_SLACK
+    for n in range(5 * hub_module._ORDER_SLACK):
+        hub.publish([event(1, f"short-{n}"), event(2, f"short-{n}", Ended(0))])
+    assert len(hub._order) <= 2 * kept(hub) + hub_module._ORDER_SLACK
+
+
 async def test_what_is_kept_is_let_go_of_when_sessions_end(autojump_clock: MockClock) -> None:
     hub = Hub()
     for s in range(2000):
         hub.publish([*events(1, 5, f"s-{s}"), event(6, f"s-{s}", Ended(T0))])
-    assert (hub._channels, hub._bytes, len(hub._kept)) == ({}, 0, 0)
+    assert (hub._channels, hub._bytes, kept(hub)) == ({}, 0, 0)
 
 
 @pytest.mark.parametrize(("many", "size"), [(UNREAD_MAX, 0), (UNREAD_BYTES_MAX // 20_512, 20_000)])

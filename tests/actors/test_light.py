@@ -96,8 +96,8 @@ async def test_a_session_does_not_keep_the_context_of_the_request_that_created_i
         WHOSE.set("the request's")
         actor = await new_actor(directory)
         await wait_all_tasks_blocked()
-        assert actor._taker is not None
-        assert actor._taker.context.get(WHOSE) is None
+        assert actor._task is not None
+        assert actor._task.context.get(WHOSE) is None
 
 
 @pytest.mark.parametrize("ends_by", ["expiry", "request"])
@@ -118,10 +118,11 @@ async def test_a_session_that_is_over_leaves_no_cycles(autojump_clock: MockClock
 
 async def test_a_lone_turn_is_stored_as_started_and_one_behind_it_as_waiting() -> None:
     async with running_directory(store=FaultyStore()) as directory:
-        with directory.turns.claim("s-1") as first, directory.turns.claim("s-1") as second:
-            assert (first, second) == ("started", "waiting")
-        with directory.turns.claim("s-1") as again:
-            assert again == "started"
+        first, second = directory.turns.claim("s-1"), directory.turns.claim("s-1")
+        assert (first.state, second.state) == ("started", "waiting")
+        first.release()
+        second.release()
+        assert directory.turns.claim("s-1").state == "started"
 
 
 def test_a_start_collects_nothing_until_it_is_over() -> None:

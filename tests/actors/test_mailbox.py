@@ -1,14 +1,12 @@
 """The mailbox: bounded, in order, and nobody who asks is left without an answer."""
 
-from collections.abc import Sequence
-
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from actors.errors import Overloaded, RenewalRefused, SessionNotFound, StoreUnavailable
 from actors.lifecycle import Heartbeat, Renew, Transition
-from actors.mailbox import CAPACITY, Ask, Mailbox
+from actors.mailbox import CAPACITY, Mailbox
 from actors.records import Gone
 
 DONE = Transition(Gone("s-1"))
@@ -28,13 +26,6 @@ class Asker:
             self.got = error
 
 
-async def take(mailbox: Mailbox) -> Sequence[Ask]:
-    """As an actor takes up what waits, or waits for it."""
-    if not mailbox.waiting:
-        await mailbox.wait()
-    return mailbox.take()
-
-
 async def test_asks_are_taken_together_in_order_and_each_gets_its_own_answer(
     autojump_clock: MockClock,
 ) -> None:
@@ -49,29 +40,11 @@ async def test_asks_are_taken_together_in_order_and_each_gets_its_own_answer(
             nursery.start_soon(ask, name)
             await wait_all_tasks_blocked()
         assert mailbox.waiting == 3
-        asks = await take(mailbox)
+        asks = mailbox.take()
         assert mailbox.waiting == 0
         for ask_, name in zip(asks, "abc", strict=True):
             ask_.answer(Transition(Gone(name)))
     assert sorted(got) == [("a", "a"), ("b", "b"), ("c", "c")]
-
-
-async def test_the_taker_waits_for_the_first_ask(autojump_clock: MockClock) -> None:
-    mailbox, asker = Mailbox(), None
-    taken = []
-
-    async def actor() -> None:
-        for ask in await take(mailbox):
-            taken.append(trio.current_time())
-            ask.answer(DONE)
-
-    began = trio.current_time()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(actor)
-        await trio.sleep(5)
-        asker = Asker(mailbox)
-        await asker()
-    assert (taken, asker.got) == ([began + 5], DONE)
 
 
 async def test_a_refusal_and_a_failure_are_raised_where_it_was_asked(autojump_clock: MockClock) -> None:
@@ -82,10 +55,9 @@ async def test_a_refusal_and_a_failure_are_raised_where_it_was_asked(autojump_cl
             askers.append(Asker(mailbox))
             nursery.start_soon(askers[-1])
             await wait_all_tasks_blocked()
-        first, second = await take(mailbox)
+        first, second = mailbox.take()
         first.answer(DONE._replace(refusal=refusal))
         second.fail(failure)
-        second.fail(RuntimeError("an answered ask is answered once"))
     assert [asker.got for asker in askers] == [refusal, failure]
 
 
@@ -104,7 +76,7 @@ async def test_one_more_than_64_is_refused_at_once_and_the_others_are_not_touche
         nursery.start_soon(lambda: mailbox.ask(Heartbeat(), always=True))
         await wait_all_tasks_blocked()
         assert mailbox.waiting == CAPACITY + 1
-        for ask in await take(mailbox):
+        for ask in mailbox.take():
             ask.answer(DONE)
     assert all(asker.got is DONE for asker in askers)
 
@@ -143,21 +115,7 @@ async def test_asking_cannot_be_cancelled_halfway(autojump_clock: MockClock) -> 
         with trio.CancelScope(shield=True):
             await trio.sleep(60)
             assert asker.got is None
-            (ask,) = await take(mailbox)
+            (ask,) = mailbox.take()
             ask.answer(DONE)
     assert asker.got is DONE
     assert after.is_set()
-
-
-async def test_a_taker_that_is_cancelled_loses_nothing(autojump_clock: MockClock) -> None:
-    mailbox, asker = Mailbox(), Asker(Mailbox())
-    asker.mailbox = mailbox
-    with trio.move_on_after(1) as scope:
-        await take(mailbox)
-    assert scope.cancelled_caught
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(asker)
-        await wait_all_tasks_blocked()
-        (ask,) = await take(mailbox)
-        ask.answer(DONE)
-    assert asker.got is DONE

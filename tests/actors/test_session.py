@@ -12,7 +12,14 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from actors import service
 from actors import session as session_module
 from actors.directory import Directory
-from actors.errors import SessionBroken, SessionExpired, SessionNotFound, StoreUnavailable, VigilError
+from actors.errors import (
+    Overloaded,
+    SessionBroken,
+    SessionExpired,
+    SessionNotFound,
+    StoreUnavailable,
+    VigilError,
+)
 from actors.events import Broadcast, Created, Event, ExpirationWarning, Expired, Renewed
 from actors.lifecycle import Command, End, Heartbeat, Renew, Retime, Send, Transition, expires_at, step
 from actors.records import Session, State, TimeoutConfig, TimeoutPatch, Tombstone
@@ -249,6 +256,38 @@ async def test_a_warning_that_cannot_be_committed_is_tried_again(autojump_clock:
         assert (actor.session.warned, directory.counts().expiring_soon) == (True, 1)
 
 
+async def test_what_fell_due_comes_before_a_command_of_the_same_instant(autojump_clock: MockClock) -> None:
+    """Whoever of the two runs first: the timer has woken its task, and the command waits behind it."""
+    async with running_directory() as directory, trio.open_nursery() as nursery:
+        listeners = []
+        for _ in range(20):
+            actor = await new_actor(directory)
+            listeners.append(Listener(directory, actor))
+            nursery.start_soon(listeners[-1])
+            nursery.start_soon(_ask_at, directory, actor, at(25))
+        await minutes(26)
+        for listener in listeners:
+            kinds = [type(event.data) for _, event in listener.events]
+            assert kinds == [Created, ExpirationWarning, Broadcast, Renewed]
+
+
+async def _ask_at(directory: Directory, actor: SessionActor, instant: int) -> None:
+    await trio.sleep_until(directory.clock.deadline(instant))
+    await actor.ask(HELLO)
+
+
+async def test_a_command_takes_no_turn_of_the_actors_task(autojump_clock: MockClock) -> None:
+    """It is taken up where it is told, so a million parked tasks stay parked."""
+    async with running_directory() as directory:
+        actor = await new_actor(directory)
+        await wait_all_tasks_blocked()
+        told: list[Any] = []
+        actor.tell(Heartbeat(), told.append)
+        (done,) = told
+        assert done.session is actor.state
+        assert actor._is_parked()
+
+
 # --- the end
 
 
@@ -306,6 +345,26 @@ async def test_a_command_at_the_deadline_is_refused_and_the_session_ends_once(
         await _expects(actor, SessionExpired)
         await minutes(1)
         assert listener.of(Expired) == [30]
+
+
+async def test_a_stop_waits_for_the_commit_under_way_and_refuses_what_comes_after(
+    autojump_clock: MockClock,
+) -> None:
+    store = FaultyStore()
+    got: list[Any] = []
+    async with trio.open_nursery() as nursery:
+        async with running_directory(store=store) as directory:
+            actor = await new_actor(directory)
+            store.delay_s = 5.0
+            actor.tell(HELLO, got.append)
+            nursery.start_soon(_tell_later, actor, got)
+        assert [type(one) for one in got] == [Overloaded, Transition]
+    assert actor.session.last_message_at == START_MS
+
+
+async def _tell_later(actor: SessionActor, got: list[Any]) -> None:
+    await trio.sleep(1)
+    actor.tell(HELLO, got.append)
 
 
 # --- a crash

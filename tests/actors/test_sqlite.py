@@ -27,7 +27,9 @@ from actors.stores.base import (
     Write,
 )
 from actors.stores.sqlite import WAITING_MAX, SqliteStore
+from actors.stores.sqlite_checkpoints import WRITES_EACH
 from actors.stores.sqlite_schema import PAGE_BYTES
+from actors.stores.sqlite_writer import SMALL
 
 NOW = 1_800_000_000_000
 CONFIG = TimeoutConfig(30, True, 180, 5)
@@ -60,6 +62,10 @@ def message(created_at: int, content: str = "hello") -> Message:
 
 def wal(path: Path) -> Path:
     return Path(f"{path}-wal")
+
+
+def size_of(file: Path) -> int:
+    return file.stat().st_size
 
 
 async def contents(store: SqliteStore, key: int) -> list[str]:
@@ -248,6 +254,44 @@ async def test_an_update_does_not_write_metadata_again(path: Path, store: Sqlite
     before = wal(path).stat().st_size
     await store.commit([UpdateSession(session(1)._replace(last_activity=NOW + 1))])
     assert wal(path).stat().st_size - before < 4096
+
+
+async def test_the_log_begins_anew_under_a_load_that_never_pauses(path: Path, store: SqliteStore) -> None:
+    """It is written back beside the commits; and now and then whole, so that it does not grow for ever."""
+    await store.commit([InsertSession(session())])
+    writes, each = 0, 64
+
+    async def talk() -> None:
+        nonlocal writes
+        while writes < 12 * WRITES_EACH:
+            writes += each
+            at = NOW + writes
+            await store.commit([InsertMessage(1, message(at + n), "") for n in range(each)])
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(talk)
+    main, log = size_of(path), size_of(wal(path))
+    assert main > writes * PAGE_BYTES / 2, "most of it is in the main file"
+    assert log < writes * PAGE_BYTES / 3
+    assert len(await contents(store, 1)) == writes
+
+
+@pytest.mark.parametrize("count", [1, SMALL, SMALL + 1])
+async def test_a_batch_is_committed_whole_however_large(store: SqliteStore, count: int) -> None:
+    await store.commit([InsertSession(session())])
+    await store.commit([InsertMessage(1, message(NOW + n), "") for n in range(count)])
+    assert len(await contents(store, 1)) == count
+
+
+async def test_a_batch_that_cannot_be_committed_leaves_the_next_ones_alone(store: SqliteStore) -> None:
+    """Whatever stops it: the statements in the caller's thread, or the commit in the writer's."""
+    await store.commit([InsertSession(session()), InsertMessage(1, message(NOW), "")])
+    for n in range(1, 4):
+        with pytest.raises(apsw.ConstraintError):
+            await store.commit([InsertMessage(1, message(NOW), "")])
+        await store.commit([InsertMessage(1, message(NOW + n), "")])
+    assert len(await contents(store, 1)) == 4
 
 
 COMMIT_UNTIL_KILLED = """

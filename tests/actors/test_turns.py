@@ -79,8 +79,9 @@ async def test_a_turn_that_need_not_wait_is_started_in_the_commit_of_its_message
     async with running_directory(store=store, agents=with_agent(agent)) as directory:
         actor = await new_actor(directory, "patient")
         for word in ("first", "second"):
-            with directory.turns.claim(actor.state.id) as turn:
-                await actor.ask(Send(f"id of {word}", word, "{}", "", turn))
+            claim = directory.turns.claim(actor.state.id)
+            await actor.ask(Send(f"id of {word}", word, "{}", "", claim.state))
+            claim.release()
         await wait_all_tasks_blocked()
         assert turn_states(store) == ["started", "waiting"]
         agent.go.set()
@@ -165,10 +166,11 @@ async def test_a_claim_keeps_room_and_gives_it_back(autojump_clock: MockClock) -
         turns, session_id = directory.turns, actor.state.id
         for n in range(WAITING_MAX - 1):
             await send(actor, str(n))
-        with turns.claim(session_id), pytest.raises(Overloaded), turns.claim(session_id):
-            pass
-        with turns.claim(session_id):
-            pass
+        claim = turns.claim(session_id)
+        with pytest.raises(Overloaded):
+            turns.claim(session_id)
+        claim.release()
+        turns.claim(session_id).release()
         await directory.end(session_id)
         assert turns._queues == {}
 

@@ -6,10 +6,10 @@ import trio
 
 from actors.errors import StoreUnavailable
 from actors.stores.base import InsertMessage, InsertSession, Write
-from actors.stores.memory import MemoryStore
+from actors.stores.memory import SlowMemoryStore
 
 
-class FailingStore(MemoryStore):
+class FailingStore(SlowMemoryStore):
     """Commits nothing while `broken`."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class FailingStore(MemoryStore):
         await super().commit(writes)
 
 
-class SlowStore(MemoryStore):
+class SlowStore(SlowMemoryStore):
     """While `gate` is there, says `reached` when a new session or message waits, and holds it until the gate opens."""
 
     def __init__(self) -> None:

@@ -324,7 +324,7 @@ async def test_an_actor_that_crashes_for_good_is_told_to_those_who_wait(
     assert (status, body["code"]) == (500 if transport == "http" else 201, "INTERNAL_ERROR")
 
 
-async def crash(*_args: object) -> None:
+def crash(*_args: object) -> None:
     raise ZeroDivisionError
 
 

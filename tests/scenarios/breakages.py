@@ -464,15 +464,16 @@ def _(patch: Patch) -> None:
 
 @_breaks(7, "windows-by-the-clock", "what was admitted before the last full hour or minute counts no more")
 def _(patch: Patch) -> None:
-    real = Window.room
+    real = Limits.admit
 
-    def room(self: Window, now: int) -> int:
-        began = now - now % self.rule.window_ms
-        if self.size and next(iter(self)) < began:
-            self._forget(began - 1)
-        return real(self, now)
+    def admit(self: Limits, now: int, user_id: str, agent_id: str, session_id: str | None = None) -> Any:
+        for window in self._find(user_id, agent_id, session_id):
+            began = now - now % window.rule.window_ms
+            if window.size and next(iter(window)) < began:
+                window._forget(began - 1)
+        return real(self, now, user_id, agent_id, session_id)
 
-    patch.setattr(Window, "room", room)
+    patch.setattr(Limits, "admit", admit)
 
 
 @_breaks(7, "refused-requests-are-charged", "what one limit refuses is charged to the others")
@@ -484,7 +485,7 @@ def _(patch: Patch) -> None:
             return real(self, now, *names)
         except RateLimited:
             for window in self._find(*names, *[None] * (3 - len(names))):
-                if window.room(now) > 0:
+                if window.left > 0:
                     self._keep(now, window)
                     window.charge(now)
             raise
@@ -497,7 +498,7 @@ def _(patch: Patch) -> None:
     real = Limits._refuse
 
     def refuse(self: Limits, now: int, windows: tuple[Window, ...]) -> limits.Refused:
-        full = [window.quota(now) for window in windows if window.room(now) <= 0]
+        full = [window.quota(now) for window in windows if window.left <= 0]
         first = min(full, key=attrgetter("reset_ms"))
         told = real(self, now, windows)
         return limits.Refused(
@@ -517,15 +518,16 @@ def _(patch: Patch) -> None:
 
 @_breaks(7, "bad-requests-are-free", "a request with a bad body or query is charged nowhere")
 def _(patch: Patch) -> None:
-    async def for_session(call: Call, route: Route) -> None:
+    def of_head(call: Call, route: Route) -> None:
         gateway._let_in(call, route)
         call.actor = gateway._live_actor(call, route)
-        await gateway._read(call, route)
+
+    def of_rest(call: Call, route: Route) -> None:
+        gateway._read(call, route)
         if call.actor is not None:
             gateway.charge(call, call.actor)
 
-    patch.setattr(gateway, "_for_session", for_session)
-    patch.setitem(gateway._PIPELINES, "session", for_session)
+    patch.setitem(gateway._CHECKS, "session", gateway._Checks(of_head, of_rest))
 
 
 @_breaks(7, "listeners-are-free", "a WebSocket counts for nothing")
@@ -566,15 +568,21 @@ def _(patch: Patch) -> None:
 
 @_breaks(8, "event-ids-have-gaps", "ids count up by two")
 def _(patch: Patch) -> None:
-    real = lifecycle._with_news
-    patch.setattr(lifecycle, "_with_news", lambda session, count, message: real(session, count + 1, message))
+    real = lifecycle._live
+
+    def live(*given: Any, **more: Any) -> lifecycle.Transition:
+        done = real(*given, **more)
+        ids = done.session.event_id + bool(done.events)
+        return done._replace(state=done.session._replace(event_id=ids))
+
+    patch.setattr(lifecycle, "_live", live)
 
 
 @_breaks(8, "no-resync", "a listener that missed events gets those that are left, as if they were all")
 def _(patch: Patch) -> None:
     def missed(_self: Hub, _id: str, channel: Any, after: int | None, *_now: int) -> Sequence[Notice]:
-        news: list[Any] = [] if after is None else channel.kept
-        return [notice for notice in news if notice.news.id > (after or 0)]
+        events: list[Any] = [] if after is None else channel.kept
+        return [Notice(event) for event in events if event.id > (after or 0)]
 
     patch.setattr(Hub, "_missed", missed)
 

@@ -35,19 +35,18 @@ class Shown(NamedTuple):
 
 
 def _acknowledge_first(patch: Patch) -> None:
-    async def carry_out(self: session.SessionActor, asks: Sequence[Ask]) -> None:
+    def carry_out(self: session.SessionActor, asks: Sequence[Ask]) -> None:
         now, before, state = self._home.clock.now(), self.session, self.state
         transitions = []
         for ask in asks:
             transitions.append(lifecycle.step(state, ask.command, now))
             state = transitions[-1].state
         writes = session._writes(before, now, asks, transitions)
-        self.state = state
-        self._aim_earlier()
-        self._home.settled(self, before, transitions)
+        self._settle(transitions)
         for ask, transition in zip(asks, transitions, strict=True):
             ask.answer(transition)
-        await self._home.store.commit(writes)
+        self._home.store.submit(writes, lambda _error: None)
+        self._go_on()
 
     patch.setattr(session.SessionActor, "_carry_out", carry_out)
 
@@ -119,7 +118,7 @@ SHOWN: dict[str, Shown] = {
     "renew-is-activity": Shown(1, "3 renewSession"),
     "renewed-at-the-cap": Shown(1, "3 renewSession"),
     "warning-is-not-armed-again": Shown(3, "8 warning"),
-    "warning-comes-late": Shown(1, "3 renewSession"),
+    "warning-comes-late": Shown(1, "10 health"),
     "expiry-a-millisecond-late": Shown(1, "7 counted"),
     "expiry-reason-is-always-inactivity": Shown(3, "3 expired"),
     "patch-falls-back-to-defaults": Shown(1, "3 updateTimeout"),

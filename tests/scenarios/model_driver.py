@@ -12,7 +12,7 @@ import trio
 from actors.clock import ScaledClock
 from actors.errors import StoreUnavailable
 from actors.stores.base import Write
-from actors.stores.memory import MemoryStore
+from actors.stores.memory import SlowMemoryStore
 from scenarios.in_process import KEY, Disconnected, InProcessServer
 from scenarios.model import Model
 from scenarios.observed import Answered, Sent
@@ -150,7 +150,7 @@ async def eavesdrop(people: People, times: int, pause_s: float) -> None:
             await people.listen(session, after, random.random() * pause_s * 20)
 
 
-class Store(MemoryStore):
+class Store(SlowMemoryStore):
     """A store that is as slow as it is told, refuses when it is told, and may lose what was under way in a crash."""
 
     def __init__(self) -> None:
@@ -210,8 +210,8 @@ async def live(people: People, name: str, requests: int, pause_s: float) -> None
     mine: list[str] = []
     for _ in range(requests):
         await trio.sleep(random.choice([0, 0.001, random.random() * pause_s]))
-        if not people.server.is_up:
-            continue
+        while not people.server.is_up:  # noqa: ASYNC110  as a client does
+            await trio.sleep(pause_s)
         if not mine or random.random() < 0.1:
             await _begin(people, name, mine)
         else:

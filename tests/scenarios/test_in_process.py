@@ -7,22 +7,26 @@ import orjson
 import pytest
 import trio
 
+from actors.errors import StoreUnavailable
 from actors.stores.base import Write
-from actors.stores.memory import MemoryStore
+from actors.stores.memory import SlowMemoryStore
 from scenarios.in_process import KEY, Disconnected, InProcessServer, running_in_process, virtual_plan
 from server.routes import BASE
 
 HEADERS = [("Authorization", f"Bearer {KEY}"), ("Content-Type", "application/json")]
 
 
-class SlowStore(MemoryStore):
-    """Commits after `delay_s`."""
+class SlowStore(SlowMemoryStore):
+    """Commits after `delay_s`, unless that is `lost` meanwhile."""
 
     delay_s = 0.0
+    lost = False
 
     async def commit(self, writes: list[Write]) -> None:  # type: ignore[override]
         if self.delay_s:
             await trio.sleep(self.delay_s)
+            if self.lost:
+                raise StoreUnavailable("the server has crashed")
         await super().commit(writes)
 
 
@@ -81,7 +85,7 @@ async def test_a_crash_in_the_middle_of_a_commit_loses_it_and_answers_nothing(
 
         nursery.start_soon(change)
         await trio.sleep(1)
-        store.delay_s = 0.0
+        store.delay_s, store.lost = 0.0, True
         await server.restart(crash=True)
         await trio.sleep(60)
         after = (await server.request("GET", f"{BASE}/{session_id}", HEADERS)).json()

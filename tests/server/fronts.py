@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import partial
 
 import trio
 import trio.testing
@@ -10,7 +9,7 @@ from trio.testing import MockClock
 
 from server.app import make_app
 from server.connection import Server
-from server.hotpath import HotConnection
+from server.hotpath import HotPath
 from tests.harness import BASE, OWNER, fake_ids, running_api
 
 _ids = fake_ids()
@@ -45,7 +44,7 @@ def answers(*connections: Sequence[bytes], hot: bool) -> list[list[bytes]]:
 async def _exchange(connections: Sequence[Sequence[bytes]], hot: bool) -> list[list[bytes]]:
     async with running_api() as api:
         await api.create()
-        server = Server(make_app(api.site), first=partial(HotConnection, api.site) if hot else None)
+        server = Server(make_app(api.site), first=HotPath(api.site) if hot else None)
         return [_normal(await _connect(server, pieces)) for pieces in connections]
 
 

@@ -3,7 +3,6 @@
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ import trio.testing
 
 from actors.limits import Limit
 from server.app import make_app
-from server.hotpath import HotConnection
+from server.hotpath import HotConnection, HotPath
 from server.listener import Endpoint
 from server.protocols import DEFAULTS, Limits
 from tests.harness import Api, running_api
@@ -38,7 +37,7 @@ async def serving(
         trio.open_nursery() as nursery,
     ):
         await api.create()
-        first = partial(HotConnection, api.site)
+        first = HotPath(api.site)
         running = await start(nursery, app or make_app(api.site), limits, endpoint, first)
         yield api, running
         api.site.stop_taking_requests()
@@ -48,13 +47,16 @@ async def serving(
 def hold_commits(api: Api) -> trio.Event:
     """No commit comes back until the event is set."""
     opened = trio.Event()
-    commit = api.site.directory.store.commit
+    submit = api.site.directory.store.submit
 
-    async def held(writes: Any) -> None:
+    async def later(writes: Any, done: Any) -> None:
         await opened.wait()
-        await commit(writes)
+        submit(writes, done)
 
-    api.site.directory.store.commit = held  # type: ignore[method-assign]
+    def held(writes: Any, done: Any) -> None:
+        trio.lowlevel.spawn_system_task(later, writes, done)
+
+    api.site.directory.store.submit = held  # type: ignore[method-assign]
     return opened
 
 
@@ -86,6 +88,45 @@ async def test_what_is_answered_does_not_wait_for_the_next_request_of_the_pipeli
         assert (await client.answer()).status == 200
         gate.set()
         assert (await client.answer()).status == 200
+
+
+async def test_who_sends_on_without_reading_is_read_no_further_while_a_request_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[HotConnection] = []
+
+    def make(self: HotPath, *given: Any) -> HotConnection:
+        made.append(HotConnection(self, *given))
+        return made[-1]
+
+    monkeypatch.setattr(HotPath, "__call__", make)
+    async with serving() as (api, server), connect(server) as client:
+        gate = hold_commits(api)
+        await client.send(BEAT)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, GET * 3000)
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert len(made[0]._received) < 4 * 65_536
+            gate.set()
+            assert {(await client.answer()).status for _ in range(3001)} == {200}
+
+
+async def test_a_bug_on_one_connection_leaves_the_others_alone(
+    logs: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving() as (_, server), connect(server) as client, connect(server) as other:
+        assert (await other.ask(GET)).status == 200
+
+        def crash(*_: object) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(HotConnection, "_serve", crash)
+            await client.send(GET)
+            assert await assert_cut(client) == b""
+        assert [line["event"] for line in logs if line["log_level"] == "error"] == ["connection crashed"]
+        assert (await other.ask(GET)).status == 200
 
 
 @pytest.mark.parametrize("message", [GET, SEND], ids=["get", "send"])
@@ -136,7 +177,9 @@ async def test_a_client_that_closes_its_side_gets_its_answers() -> None:
 
 async def test_a_client_that_resets_leaves_nothing(logs: list[Any]) -> None:
     async with serving() as (_, server):
-        before = trio.lowlevel.current_statistics().tasks_living
+        async with connect(server) as first:  # after it the task is there that looks at all sockets
+            assert (await first.ask(GET)).status == 200
+            before = trio.lowlevel.current_statistics().tasks_living - 1
         async with connect(server) as client:
             assert (await client.ask(GET)).status == 200
             await client.send(GET)
