@@ -8,6 +8,7 @@ from contextvars import Context
 from functools import partial
 from itertools import islice
 from typing import Literal, NamedTuple, NoReturn
+from zlib import crc32
 
 import trio
 
@@ -21,6 +22,7 @@ from actors.index import SessionIndex, merged
 from actors.lifecycle import End, Phase, Transition, begin, creation, merge, phase, tombstone
 from actors.limits import Limits
 from actors.mailbox import Saving
+from actors.parted import Parted
 from actors.records import Session, TimeoutConfig, TimeoutPatch, Tombstone, TurnState
 from actors.session import SessionActor, save_answer
 from actors.stores.base import (
@@ -76,7 +78,7 @@ class Listing(NamedTuple):
 
 
 class Directory:
-    """All sessions of one service. Its actors and turns are tasks of `nursery`."""
+    """All sessions of one service. Its turns are tasks of `nursery`, its actors of all `homes` alike."""
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class Directory:
         new_id: Callable[[], str],
         next_key: int,
         nursery: trio.Nursery,
+        homes: Sequence[trio.Nursery],
     ) -> None:
         self.store = store
         self.clock = clock
@@ -103,9 +106,10 @@ class Directory:
         self._rules = rules
         self.new_id = new_id
         self._first_key = self._next_key = next_key
-        self._nursery = nursery
+        self._homes = homes
         self._context = Context()
-        self._actors: dict[str, SessionActor] = {}
+        self._actors: Parted[SessionActor] = Parted()
+        self._live_count = 0
         self._live = SessionIndex()
         self._broken: dict[str, BrokenRecord] = {}
         self._warned = 0
@@ -139,7 +143,7 @@ class Directory:
 
     def counts(self) -> Counts:
         self.tombstones.forget_due(self.clock.now())
-        return Counts(len(self._actors), len(self.tombstones), self._warned, len(self._broken))
+        return Counts(self._live_count, len(self.tombstones), self._warned, len(self._broken))
 
     def page(
         self, agent_id: str | None, user_id: str | None, status: Status, *, offset: int, limit: int
@@ -159,7 +163,7 @@ class Directory:
 
         `then` hears of it once it is there; or Overloaded at the session cap, StoreUnavailable.
         """
-        if len(self._actors) + self._creating >= self._rules.session_max:
+        if self._live_count + self._creating >= self._rules.session_max:
             then(Overloaded(f"The server holds its {self._rules.session_max} sessions", retry_after_s=60))
             return
         transition = begin(self._new_session(wanted, now))
@@ -179,6 +183,7 @@ class Directory:
     ) -> Transition:
         """`begin` now, waited for."""
         wanted, now = Wanted(self.agent(agent_id), user_id, metadata, patch), self.clock.now()
+        await trio.lowlevel.checkpoint()  # however quick the store is, others have their turn
         return await told(lambda then: self.begin(wanted, now, then, saving))
 
     async def end(self, session_id: str) -> None:
@@ -197,10 +202,14 @@ class Directory:
         """Start the actor of a session that is in the store."""
         actor = SessionActor(session, self)
         self._actors[session.id] = actor
+        self._live_count += 1
         self._live.add(session.created_at, session.id, session.agent_id, session.user_id)
         self._warned += session.warned
         # Nothing of whoever creates it lives on with it: not the request's context, not a name of its own.
-        self._context.run(partial(self._nursery.start_soon, supervise, actor, self, name="session"))
+        home = self._homes[
+            crc32(session.id.encode()) % len(self._homes)
+        ]  # not in turns: they would grow at once
+        self._context.run(partial(home.start_soon, supervise, actor, self, name="session"))
         return actor
 
     def give_up(self, record: BrokenRecord) -> None:
@@ -278,6 +287,7 @@ class Directory:
 
     def _remove(self, session: Session) -> None:
         del self._actors[session.id]
+        self._live_count -= 1
         self._live.remove(session.created_at, session.id, session.agent_id, session.user_id)
         self._warned -= session.warned
         self.budget.forget(session.id)

@@ -5,7 +5,7 @@ oldest of all go first. An event is one `Notice` however many listen, so that it
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import trio
@@ -152,25 +152,25 @@ class Hub:
         """How many listen."""
         return sum(len(channel.listeners) for channel in self._channels.values())
 
-    def publish(self, events: Iterable[Event]) -> None:
-        """Keep committed events and hand them to those who listen. A session's last event ends its channel."""
-        for event in events:
-            session_id, data = event.session_id, event.data
-            if isinstance(data, (Expired, Ended)):
-                self._close(session_id, Notice(event), "over")
-                continue
-            channel = self._channels.get(session_id) or self._channel(session_id)
-            self._keep(channel, event)
-            if channel.listeners:
+    def publish(self, events: Sequence[Event]) -> None:
+        """Keep one session's committed events and hand them to those who listen. Its last event ends its channel."""
+        session_id = events[0].session_id
+        if type(events[-1].data) in _LAST:
+            self._close(session_id, [Notice(event) for event in events], "over")
+            return
+        channel = self._channels.get(session_id) or self._channel(session_id)
+        self._keep(channel, events)
+        if channel.listeners:
+            for event in events:
                 _hand_out(channel, Notice(event))
-            if not channel.kept:
-                self._drop_if_empty(session_id, channel)
+        if not channel.kept:
+            self._drop_if_empty(session_id, channel)
 
     def recall(self, event: Event) -> None:
         """Keep a session's first event before its second is published; it was told when it happened."""
         channel = self._channel(event.session_id)
         if not channel.kept:
-            self._keep(channel, event)
+            self._keep(channel, (event,))
 
     def say(self, chunk: Chunk) -> None:
         """Hand a piece of an answer to those who listen."""
@@ -209,7 +209,7 @@ class Hub:
 
     def abandon(self, session_id: str) -> None:
         """The session is quarantined: end its channel."""
-        self._close(session_id, None, "broken")
+        self._close(session_id, (), "broken")
 
     def _channel(self, session_id: str) -> _Channel:
         channel = self._channels.get(session_id)
@@ -226,18 +226,18 @@ class Hub:
         is_whole = after < newest and len(missed) == newest - after
         return map(Notice, missed) if is_whole else (Notice(Resync(newest, session_id, now)),)
 
-    def _keep(self, channel: _Channel, event: Event) -> None:
-        size = _bytes(event)
+    def _keep(self, channel: _Channel, events: Sequence[Event]) -> None:
+        size = sum(map(_bytes, events))
         kept, order = channel.kept, self._order
-        kept.append(event)
-        order.append(channel)
+        kept += events
+        order.extend([channel] * len(events))
         channel.bytes += size
         self._bytes += size
         while len(kept) > KEPT_MAX or channel.bytes > KEPT_BYTES_MAX:
             channel.dropped += 1
             self._drop_oldest_of(channel)
-        while self._bytes > ALL_KEPT_BYTES_MAX:
-            self._drop_oldest_of_all()
+        if self._bytes > ALL_KEPT_BYTES_MAX:
+            self._make_room()
         if len(order) > self._order_max:
             self._tidy_order()
 
@@ -246,33 +246,42 @@ class Hub:
         channel.bytes -= size
         self._bytes -= size
 
-    def _drop_oldest_of_all(self) -> None:
-        channel = self._order.popleft()
-        if channel.dropped:
-            channel.dropped -= 1
-            return
-        session_id = channel.kept[0].session_id
-        self._drop_oldest_of(channel)
-        self._drop_if_empty(session_id, channel)
+    def _make_room(self) -> None:
+        """Let go of the oldest events of all."""
+        while self._bytes > ALL_KEPT_BYTES_MAX:
+            channel = self._order.popleft()
+            if channel.dropped:
+                channel.dropped -= 1
+                continue
+            event = channel.kept.pop(0)
+            size = _bytes(event)
+            channel.bytes -= size
+            self._bytes -= size
+            if not channel.kept:
+                self._drop_if_empty(event.session_id, channel)
 
     def _tidy_order(self) -> None:
-        """Give up the places that stand for nothing. There are at most as many of them as of the others."""
-        places, self._order = self._order, deque()
-        for channel in places:
+        """Give up the places that stand for nothing.
+
+        In place: the garbage collector would go through all of a new one, again and again.
+        """
+        order = self._order
+        for _ in range(len(order)):
+            channel = order.popleft()
             if channel.dropped:
                 channel.dropped -= 1
             else:
-                self._order.append(channel)
-        self._order_max = 2 * len(self._order) + _ORDER_SLACK
+                order.append(channel)
+        self._order_max = 2 * len(order) + _ORDER_SLACK
 
-    def _close(self, session_id: str, last: Notice | None, why: Ending) -> None:
+    def _close(self, session_id: str, last: Iterable[Notice], why: Ending) -> None:
         channel = self._channels.pop(session_id, None)
         if channel is None:
             return
         self._empty(channel)
         for listener in channel.listeners:
-            if last is not None:
-                listener.put(last)
+            for notice in last:
+                listener.put(notice)
             listener.end(why)
 
     def _empty(self, channel: _Channel) -> None:
@@ -317,6 +326,7 @@ def _utf8_bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
+_LAST = frozenset((Expired, Ended))
 _EVENT_BYTES: dict[type, Callable[[Any], int]] = {
     Broadcast: _message_bytes,
     Created: _metadata_bytes,

@@ -12,6 +12,8 @@ from itertools import islice
 
 from sortedcontainers import SortedList
 
+from actors.parted import Parted
+
 Entry = tuple[int, str, str]  # (-created_at, session_id, agent_id): sorts newest first
 
 FEW = 256  # so many sessions of one user fit in a plain list, which a million users with one session need
@@ -22,7 +24,7 @@ class SessionIndex:
 
     def __init__(self) -> None:
         self._all = _ByAgent()
-        self._users: dict[str, list[Entry] | _ByAgent] = {}
+        self._users: Parted[list[Entry] | _ByAgent] = Parted()
 
     def add(self, created_at: int, session_id: str, agent_id: str, user_id: str) -> None:
         entry = (-created_at, session_id, agent_id)
@@ -51,7 +53,7 @@ class SessionIndex:
 
     def count(self, agent_id: str | None = None, user_id: str | None = None) -> int:
         """How many there are of an agent, of a user, of both, or in all."""
-        held = self._all if user_id is None else self._users.get(user_id, ())
+        held = self._all if user_id is None else self._of_user(user_id)
         if isinstance(held, _ByAgent):
             return len(held) if agent_id is None else len(held.of(agent_id))
         return sum(1 for _ in _filtered(held, agent_id))
@@ -69,8 +71,12 @@ class SessionIndex:
         """(created_at, session_id) one by one."""
         return merged((self,), agent_id, user_id)
 
+    def _of_user(self, user_id: str) -> "Sequence[Entry] | _ByAgent":
+        held = self._users.get(user_id)
+        return () if held is None else held
+
     def _entries(self, agent_id: str | None, user_id: str | None) -> Iterator[Entry]:
-        held = self._all if user_id is None else self._users.get(user_id, ())
+        held = self._all if user_id is None else self._of_user(user_id)
         if isinstance(held, _ByAgent):
             return iter(held) if agent_id is None else iter(held.of(agent_id))
         return _filtered(held, agent_id)

@@ -17,6 +17,7 @@ log = structlog.get_logger()
 HOUSEKEEPING_S = 60.0  # of session time, but at most once a real second
 WALL_CLOCK_S = 1.0
 ANCHOR_S = 30.0  # between anchors of an idle server whose clock runs at the wall clock's pace
+HOMES = 32  # nurseries that share the actors
 _CHUNK = 1000
 
 
@@ -47,6 +48,7 @@ async def run(
             new_id=new_id,
             next_key=snapshot.next_key,
             nursery=nursery,
+            homes=[await nursery.start(_home) for _ in range(HOMES)],
         )
         await _restore(directory, snapshot)
         nursery.start_soon(_keep_house, directory)
@@ -60,6 +62,13 @@ async def run(
         await store.commit(limits.saved())
     except StoreUnavailable as error:
         log.error("rate-limit windows are not saved and will start empty", why=error.why)  # noqa: TRY400  no bug
+
+
+async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """A nursery for some of the actors: see `actors.parted`."""
+    async with trio.open_nursery() as nursery:
+        task_status.started(nursery)
+        await trio.sleep_forever()
 
 
 async def _restore(directory: Directory, snapshot: Snapshot) -> None:

@@ -92,15 +92,16 @@ class SessionActor(Mailbox):
         """Live until the session is over. Whatever it raises is a bug; `state` is then as before it."""
         self._task = trio.lowlevel.current_task()
         try:
-            self._go_on()
+            self._under_way = None
             while self._bug is None and isinstance(self.state, Session):
+                if self._asks and self._under_way is None:
+                    self._take_up(self.take())  # they came while this task was not parked
+                    continue
                 with trio.CancelScope(deadline=self._wake_at(self.state)) as self._scope:
                     await self._parked()  # here and not in a function: a million frames wait
                 if self._is_due():
                     with suppress(VigilError):  # not committed: it is tried again
                         await told(self._tick)
-                elif self._under_way is None and self._asks:
-                    self._take_up(self.take())
         except trio.Cancelled:
             self.close(Overloaded("The server is stopping"))
             await self._finished()

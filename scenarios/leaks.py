@@ -26,7 +26,7 @@ def left_behind(site: Site, disk: Disk) -> dict[str, int]:
         "idempotency keys in flight": len(directory.keys._in_flight),
         "restart budgets": len(directory.budget._crashes),
         "open sockets": len(site.listeners),
-        "tasks": len(directory._nursery.child_tasks) - 1,  # housekeeping stays
+        "actors' tasks": sum(len(home.child_tasks) for home in directory._homes),
     }
     stored = {f"stored {name.strip('_')}": len(records) for name, records in _records(disk).items()}
     return {name: count for name, count in (held | stored).items() if count}

@@ -25,7 +25,7 @@ import h11
 import structlog
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.logging import Logger
 from hypercorn.protocol.events import Body, EndBody, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
@@ -130,11 +130,30 @@ class Tasks(TaskGroup):
         return put_event
 
 
+class _Server(h11.Connection):
+    """h11's side of a server. What a client sends after its last request is nobody's (RFC 9112 9.6), and no error that
+    could overtake the answer.
+    """
+
+    @property
+    def is_at_last_request(self) -> bool:
+        return self.their_state is h11.MUST_CLOSE
+
+    def next_event(self) -> Any:
+        if self.is_at_last_request and self.trailing_data[0]:
+            return h11.NEED_DATA
+        return super().next_event()
+
+
 class Http1(H11Protocol):
     """HTTP/1.1 and WebSockets, strict about what would be ambiguous behind a proxy."""
 
     config: ProtocolConfig
     has_heads = True
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.connection = _Server(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
 
     @property
     def send_s(self) -> float:
@@ -150,9 +169,13 @@ class Http1(H11Protocol):
     @property
     def lingers(self) -> bool:
         """Whether the client may still be sending, so that a plain close could reset its answer away."""
-        return self.connection.their_state in {h11.SEND_BODY, h11.ERROR, None}
+        has_sent_more = isinstance(self.connection, _Server) and bool(self.connection.trailing_data[0])
+        return has_sent_more or self.connection.their_state in {h11.SEND_BODY, h11.ERROR, None}
 
     async def handle(self, event: Event) -> None:
+        is_over = isinstance(self.connection, _Server) and self.connection.is_at_last_request
+        if is_over and isinstance(event, RawData) and event.data:
+            return
         await super().handle(event)
         # Hypercorn has said 1009 here, and would go on collecting the message.
         if isinstance(self.stream, WSStream) and self.stream.buffer.length > self.stream.buffer.max_length:

@@ -89,7 +89,7 @@ class MemoryStore:
         return self._owed(session_key)
 
     async def history(self, session_key: int, before: int | None, after: int | None, limit: int) -> Page:
-        return page_of(self._messages.get(session_key, ()), before, after, limit)
+        return page_of(self._messages.get(session_key, []), before, after, limit)
 
     async def reply_to(self, session_key: int, created_at: int) -> Message | None:
         messages = self._messages.get(session_key, ())

@@ -10,16 +10,19 @@ from contextlib import suppress
 
 import apsw
 
-WRITES_EACH = 4096  # between two checkpoints: the log has about ten megabytes then
+# Writes between two checkpoints: the disk is slow to everybody while one is flushed, so little is better; but many
+# together cost less, and that is what counts when commits are full of them.
+WRITES_CALM = 512
+WRITES_BUSY = 4096
+
+_FULL = 24  # writes in a commit of a busy store
 
 
 class Checkpoints:
     """Counts writes and checkpoints when there are many, until `stop`."""
 
     def __init__(self, connection: apsw.Connection) -> None:
-        self.wants_rest = (
-            False  # for the writer: what is left is little, and must be written back between commits
-        )
+        self.wants_rest = False  # what is left in the log is little, and is for the writer to write back
         self._connection = connection
         self._writes = 0
         self._many = threading.Event()
@@ -28,9 +31,9 @@ class Checkpoints:
         self._thread.start()
 
     def note(self, writes: int) -> None:
-        """So many more are committed. Called by the writer's thread."""
+        """One more commit, of so many writes. Called by the writer's thread."""
         self._writes += writes
-        if self._writes >= WRITES_EACH:
+        if self._writes >= (WRITES_BUSY if writes > _FULL else WRITES_CALM):
             self._writes = 0
             self._many.set()
 

@@ -126,8 +126,9 @@ async def _created(sessions: int, pauses: Pauses) -> dict[str, float]:
         took = time.perf_counter() - began
         figures = pauses.taken("creating")
         each = (_rss_bytes() - before) / sessions
-        pauses.taken("measuring")
         picked = [actor.state.id for actor in directory.actors()[:: (sessions + FEW) // FEW]]
+        freeze_what_is_there()  # as the collector had it, before it went through all of it to measure
+        pauses.taken("measuring")
         among_all = await _speeds(directory, picked)
         figures |= pauses.taken("operating")
     return {

@@ -128,7 +128,7 @@ def test_users_and_agents_without_sessions_leave_nothing_behind() -> None:
     index = filled(listed)
     for one in listed:
         index.remove(*one)
-    assert (index._users, index._all._agents, index.count()) == ({}, {}, 0)
+    assert (len(index._users), index._all._agents, index.count()) == (0, {}, 0)
 
 
 # --- what it costs, in entries touched and comparisons made

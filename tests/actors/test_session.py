@@ -276,6 +276,24 @@ async def _ask_at(directory: Directory, actor: SessionActor, instant: int) -> No
     await actor.ask(HELLO)
 
 
+@pytest.mark.parametrize("first", [Renew(), End()])
+async def test_commands_told_before_the_task_runs_are_taken_up_when_it_does(
+    autojump_clock: MockClock, first: Command
+) -> None:
+    """And it sees it when one of them ends the session."""
+    async with running_directory() as directory:
+        done = await directory.create("silent", "user", "{}", TimeoutPatch())
+        actor = directory.find(done.session.id)
+        got: list[Any] = []
+        actor.tell(first, got.append)
+        actor.tell(Heartbeat(), got.append)
+        await wait_all_tasks_blocked()
+        expected = SessionNotFound if isinstance(first, End) else Transition
+        assert [type(one) for one in got] == [Transition, expected]
+        assert directory.counts().active == (not isinstance(first, End))
+        assert sum(len(home.child_tasks) for home in directory._homes) == directory.counts().active
+
+
 async def test_a_command_takes_no_turn_of_the_actors_task(autojump_clock: MockClock) -> None:
     """It is taken up where it is told, so a million parked tasks stay parked."""
     async with running_directory() as directory:
@@ -421,7 +439,7 @@ async def test_a_crash_while_publishing_an_expiry_harms_nobody_else(autojump_clo
                 raise ZeroDivisionError
             publish(events)
 
-        directory.hub.publish = buggy  # type: ignore[method-assign,assignment]
+        directory.hub.publish = buggy  # type: ignore[method-assign]
         await minutes(6)
         with pytest.raises(SessionBroken):
             directory.find(actor.state.id)

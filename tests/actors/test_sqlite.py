@@ -27,7 +27,7 @@ from actors.stores.base import (
     Write,
 )
 from actors.stores.sqlite import WAITING_MAX, SqliteStore
-from actors.stores.sqlite_checkpoints import WRITES_EACH
+from actors.stores.sqlite_checkpoints import WRITES_BUSY
 from actors.stores.sqlite_schema import PAGE_BYTES
 from actors.stores.sqlite_writer import SMALL
 
@@ -261,9 +261,12 @@ async def test_the_log_begins_anew_under_a_load_that_never_pauses(path: Path, st
     await store.commit([InsertSession(session())])
     writes, each = 0, 64
 
+    def is_bounded() -> bool:
+        return writes > WRITES_BUSY and size_of(wal(path)) < writes * PAGE_BYTES / 4
+
     async def talk() -> None:
         nonlocal writes
-        while writes < 12 * WRITES_EACH:
+        while not is_bounded() and writes < 100 * WRITES_BUSY:
             writes += each
             at = NOW + writes
             await store.commit([InsertMessage(1, message(at + n), "") for n in range(each)])
@@ -271,9 +274,7 @@ async def test_the_log_begins_anew_under_a_load_that_never_pauses(path: Path, st
     async with trio.open_nursery() as nursery:
         for _ in range(4):
             nursery.start_soon(talk)
-    main, log = size_of(path), size_of(wal(path))
-    assert main > writes * PAGE_BYTES / 2, "most of it is in the main file"
-    assert log < writes * PAGE_BYTES / 3
+    assert is_bounded()
     assert len(await contents(store, 1)) == writes
 
 

@@ -268,7 +268,7 @@ async def test_an_answer_that_waits_when_its_actor_crashes_is_not_given_twice(
             raise ZeroDivisionError
 
         publish = directory.hub.publish
-        directory.hub.publish = crash_at_renewal  # type: ignore[method-assign,assignment]
+        directory.hub.publish = crash_at_renewal  # type: ignore[method-assign]
         async with trio.open_nursery() as nursery:
             with store.held():
                 nursery.start_soon(_broken, actor)

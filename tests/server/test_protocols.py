@@ -337,3 +337,16 @@ def test_hypercorn_still_has_the_attributes_that_are_read() -> None:
         ),
     ):
         assert [call for call in calls if call not in inspect.getsource(owner)] == []
+
+
+@pytest.mark.parametrize("more", [GET, b"\0\0\0", GET * 1000], ids=["request", "bytes", "much"])
+async def test_what_comes_after_the_last_request_of_a_connection_does_not_spoil_its_answer(
+    nursery: trio.Nursery, small_app: QuartTrio, more: bytes
+) -> None:
+    server = await start(nursery, small_app)
+    last = GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    for _ in range(10):  # whoever runs first, the app or the reader
+        async with connect(server) as client:
+            await client.send(last + more)
+            assert (await client.answer()).status == 200
+            assert await assert_cut(client) == b""
