@@ -9,9 +9,9 @@ whole `Reply`. So every way in behaves the same.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import cache, lru_cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 import structlog
@@ -74,7 +74,7 @@ async def answer(site: Site, route: Route, request: Request) -> Reply:
 
 def begin(
     site: Site, route: Route, request: WholeRequest, then: Callable[[Reply], None]
-) -> Awaitable[Reply] | None:
+) -> Coroutine[Any, Any, Reply] | None:
     """`answer` without a task: `then` gets the reply, at once or when what was asked is committed, and must not raise.
 
     What takes time of its own is given back, for a task to wait for.

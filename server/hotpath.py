@@ -12,10 +12,10 @@ and an answer comes when its commit is done. For everything else the connection'
 
 import os
 import select
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 import trio
@@ -30,8 +30,8 @@ PATIENCE_S = 0.1  # for the rest of a request that has begun
 
 _RECV_BYTES = 64 * 1024
 _BATCH_MAX = 64  # answers to pipelined requests that are sent together
-_READY_MAX = 64  # sockets that are read in one look at all of them
-_LOOKS_MAX = 8  # one after another while there is something: what they bring then shares a commit
+_READY_MAX = 32  # sockets that are read in one look at all of them
+_LOOK_S = 0.004  # for so long, while there is something: what these looks bring shares a commit
 
 _log = structlog.get_logger()
 
@@ -75,9 +75,9 @@ class HotPath:
             while True:
                 await trio.lowlevel.wait_readable(poll.fileno())
                 self.look_at_the_clock()
-                for _ in range(_LOOKS_MAX):
-                    if not self._read(poll.poll(0, _READY_MAX)):
-                        break
+                until_s = self.now_s + _LOOK_S
+                while self._read(poll.poll(0, _READY_MAX)) and trio.current_time() < until_s:
+                    pass
 
     def _read(self, ready: Sequence[tuple[int, int]]) -> int:
         """Serve those that have sent something. Gives how many."""
@@ -106,7 +106,7 @@ class HotConnection:
         self._has_ended = False  # the client has closed its side, or is gone
         self._is_stepping = False
         self._is_under_way = False  # a request whose answer is not there yet
-        self._later: Awaitable[Reply] | None = None  # that answer, when a task has to wait for it
+        self._later: Coroutine[Any, Any, Reply] | None = None  # that answer, when a task has to wait for it
         self._was_waited_for = False  # the rest of a request that has begun
         self._answers: list[bytes] = []
         self._unsent = b""
@@ -122,6 +122,8 @@ class HotConnection:
                 await _DO[need](self)
         finally:
             self._path.unwatch(self._descriptor)
+            if self._later is not None:
+                self._later.close()
         return None
 
     def finish(self) -> None:
