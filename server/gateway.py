@@ -25,7 +25,7 @@ from actors.limits import Limit, Quota, Scope
 from actors.records import maker
 from actors.session import SessionActor
 from actors.told import told
-from server import answers, operations, strict_json
+from server import answers, cors, operations, strict_json
 from server.auth import authorize
 from server.call import Asked, Body, Call, Reply, Request, Site, WholeRequest
 from server.errors import (
@@ -45,9 +45,6 @@ BODY_BYTES_MAX = 256 * 1024
 
 _REQUEST_ID = re.compile("[!-~]{1,128}")
 _IDEMPOTENCY_KEY = re.compile("[!-~]{1,255}")
-_EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
-_ACCEPTED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-Request-Id"
-_PREFLIGHT_LIFE_S = 600
 _JSON = "Content-Type: application/json\r\n"
 _NO_BODY = NoBody()
 _reply = maker(Reply)
@@ -159,8 +156,8 @@ def stop_listening(site: Site, session_id: str, subscription: Subscription) -> N
 def refuse(site: Site, request: Request, error: Exception) -> Reply:
     """The answer to a request that no route takes."""
     call = _call(site, request)
-    if isinstance(error, MethodNotAllowed) and _is_preflight(call):
-        return _finish_as(call, "preflight", Reply(204, _lines(_preflight_headers(error)), b""))
+    if isinstance(error, MethodNotAllowed) and cors.is_preflight(call):
+        return _finish_as(call, "preflight", Reply(204, _lines(cors.preflight_headers(error)), b""))
     return _finish_as(call, "none", _refusal(call, error))
 
 
@@ -238,7 +235,7 @@ def subprotocols(request: Request) -> list[str]:
 
 def _check_origin(call: Call) -> None:
     """A browser names the page's origin, and lets any page connect: ours and the listed ones may."""
-    origin = _origin(call)
+    origin = cors.origin(call)
     own = {f"{scheme}://{host}" for host in call.request.header("host") for scheme in ("http", "https")}
     if origin and origin not in own | call.site.allowed_origins:
         raise OriginRefused(origin)
@@ -338,7 +335,7 @@ def _finish_as(call: Call, route_name: str, reply: Reply) -> Reply:
     if call.headers:
         head += _lines(call.headers)
     if site.allowed_origins:
-        head += _lines(_cors(call))
+        head += _lines(cors.headers(call))
     reply = _reply((status, head, body))
     _note(call, route_name, status)
     if site.record is not None:
@@ -374,31 +371,3 @@ def _note(call: Call, route_name: str, status: int) -> None:
         request_id=call.request_id,
         caller=call.principal.name if call.principal else None,
     )
-
-
-# --- CORS: off unless origins are listed
-
-
-def _cors(call: Call) -> list[tuple[str, str]]:
-    headers = [("Vary", "Origin")]
-    if _origin(call) in call.site.allowed_origins:
-        headers.append(("Access-Control-Allow-Origin", _origin(call)))
-        headers.append(("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
-    return headers
-
-
-def _origin(call: Call) -> str:
-    return ", ".join(call.request.header("origin"))
-
-
-def _is_preflight(call: Call) -> bool:
-    asks = call.request.method == "OPTIONS" and call.request.header("access-control-request-method")
-    return bool(asks) and _origin(call) in call.site.allowed_origins
-
-
-def _preflight_headers(error: MethodNotAllowed) -> list[tuple[str, str]]:
-    return [
-        ("Access-Control-Allow-Methods", error.allowed),
-        ("Access-Control-Allow-Headers", _ACCEPTED_HEADERS),
-        ("Access-Control-Max-Age", str(_PREFLIGHT_LIFE_S)),
-    ]

@@ -1,0 +1,34 @@
+"""Pages of other origins (CORS): off unless origins are listed. Which headers say so; nothing is decided by them."""
+
+from server.call import Call
+from server.errors import MethodNotAllowed
+
+_EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
+_ACCEPTED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-Request-Id"
+_PREFLIGHT_LIFE_S = 600
+
+
+def headers(call: Call) -> list[tuple[str, str]]:
+    """Of every answer of a site that lists origins."""
+    added = [("Vary", "Origin")]
+    if origin(call) in call.site.allowed_origins:
+        added.append(("Access-Control-Allow-Origin", origin(call)))
+        added.append(("Access-Control-Expose-Headers", _EXPOSED_HEADERS))
+    return added
+
+
+def origin(call: Call) -> str:
+    return ", ".join(call.request.header("origin"))
+
+
+def is_preflight(call: Call) -> bool:
+    asks = call.request.method == "OPTIONS" and call.request.header("access-control-request-method")
+    return bool(asks) and origin(call) in call.site.allowed_origins
+
+
+def preflight_headers(error: MethodNotAllowed) -> list[tuple[str, str]]:
+    return [
+        ("Access-Control-Allow-Methods", error.allowed),
+        ("Access-Control-Allow-Headers", _ACCEPTED_HEADERS),
+        ("Access-Control-Max-Age", str(_PREFLIGHT_LIFE_S)),
+    ]
