@@ -206,9 +206,8 @@ class Directory:
         self._live.add(session.created_at, session.id, session.agent_id, session.user_id)
         self._warned += session.warned
         # Nothing of whoever creates it lives on with it: not the request's context, not a name of its own.
-        home = self._homes[
-            crc32(session.id.encode()) % len(self._homes)
-        ]  # not in turns: they would grow at once
+        # Not in turns: sets that are as large grow at once.
+        home = self._homes[crc32(session.id.encode()) % len(self._homes)]
         self._context.run(partial(home.start_soon, supervise, actor, self, name="session"))
         return actor
 

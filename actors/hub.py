@@ -241,10 +241,12 @@ class Hub:
         if len(order) > self._order_max:
             self._tidy_order()
 
-    def _drop_oldest_of(self, channel: _Channel) -> None:
-        size = _bytes(channel.kept.pop(0))
+    def _drop_oldest_of(self, channel: _Channel) -> Event:
+        event = channel.kept.pop(0)
+        size = _bytes(event)
         channel.bytes -= size
         self._bytes -= size
+        return event
 
     def _make_room(self) -> None:
         """Let go of the oldest events of all."""
@@ -253,10 +255,7 @@ class Hub:
             if channel.dropped:
                 channel.dropped -= 1
                 continue
-            event = channel.kept.pop(0)
-            size = _bytes(event)
-            channel.bytes -= size
-            self._bytes -= size
+            event = self._drop_oldest_of(channel)
             if not channel.kept:
                 self._drop_if_empty(event.session_id, channel)
 

@@ -33,7 +33,7 @@ class Parted(Generic[V]):
         del self._part(key)[key]
 
     def get(self, key: str) -> V | None:
-        return self._parts[(hash(key) >> 32) % PARTS].get(key)
+        return self._part(key).get(key)
 
     def values(self) -> Iterator[V]:
         for part in self._parts:

@@ -62,7 +62,7 @@ async def answer(site: Site, route: Route, request: Request) -> Reply:
         checks.of_rest(call, route)
         done = route.operation(call)
     except Exception as error:
-        return _finish(call, route, _refusal(call, error))
+        return _finish(call, route.name, _refusal(call, error))
     except trio.Cancelled:
         _client_has_gone(call, route)
         raise
@@ -85,12 +85,12 @@ def begin(
         checks.of_rest(call, route)
         done = route.operation(call)
     except Exception as error:
-        then(_finish(call, route, _refusal(call, error)))
+        then(_finish(call, route.name, _refusal(call, error)))
         return None
     if isinstance(done, Asked):
         done.tell(partial(_heard, call, route, done.encode, then))
     elif isinstance(done, bytes):
-        then(_finish(call, route, _success(call, route, done)))
+        then(_finish(call, route.name, _success(call, route, done)))
     else:
         return _awaited(call, route, done)
     return None
@@ -108,7 +108,7 @@ def _heard(
         reply = _refusal(call, said) if isinstance(said, Exception) else _success(call, route, encode(said))
     except Exception as error:
         reply = _refusal(call, error)
-    then(_finish(call, route, reply))
+    then(_finish(call, route.name, reply))
 
 
 async def _awaited(call: Call, route: Route, done: bytes | Asked | Awaitable[Body]) -> Reply:
@@ -123,7 +123,7 @@ async def _awaited(call: Call, route: Route, done: bytes | Asked | Awaitable[Bod
     except trio.Cancelled:
         _client_has_gone(call, route)
         raise
-    return _finish(call, route, reply)
+    return _finish(call, route.name, reply)
 
 
 def _client_has_gone(call: Call, route: Route) -> None:
@@ -145,7 +145,7 @@ async def listen(site: Site, route: Route, request: Request) -> tuple[Reply, Sub
         reply = Reply(101, "", b"")
     except Exception as error:
         subscription, reply = None, _refusal(call, error)
-    return _finish(call, route, reply), subscription
+    return _finish(call, route.name, reply), subscription
 
 
 def stop_listening(site: Site, session_id: str, subscription: Subscription) -> None:
@@ -157,8 +157,8 @@ def refuse(site: Site, request: Request, error: Exception) -> Reply:
     """The answer to a request that no route takes."""
     call = _call(site, request)
     if isinstance(error, MethodNotAllowed) and cors.is_preflight(call):
-        return _finish_as(call, "preflight", Reply(204, _lines(cors.preflight_headers(error)), b""))
-    return _finish_as(call, "none", _refusal(call, error))
+        return _finish(call, "preflight", Reply(204, _lines(cors.preflight_headers(error)), b""))
+    return _finish(call, "none", _refusal(call, error))
 
 
 def charge(call: Call, actor: SessionActor) -> None:
@@ -322,11 +322,7 @@ def _lines(headers: Iterable[tuple[str, str]]) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in headers])
 
 
-def _finish(call: Call, route: Route, reply: Reply) -> Reply:
-    return _finish_as(call, route.name, reply)
-
-
-def _finish_as(call: Call, route_name: str, reply: Reply) -> Reply:
+def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
     site, quotas, (status, head, body) = call.site, call.quotas, reply
     head = f"{head}{site.every_head}X-Request-Id: {call.request_id}\r\n"
     if quotas:
