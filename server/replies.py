@@ -22,12 +22,19 @@ _FAILURES: dict[str, type[AgentFailed]] = {kind.code: kind for kind in (AgentFai
 
 
 class _Asked(NamedTuple):
-    """A message that was sent and wants its reply: the 201's body, how the message is known, and what it waits for."""
+    """A message that was sent and wants its reply: the 201's body, and how the message is known."""
 
     sent: bytes
     id: str
     created_at: int
-    is_owed: bool  # a reply; else the turn was over before, and a repeated request asks for it
+    is_over: bool  # its turn, before anybody listened: a repeated request asks for the reply
+
+
+class _Listening(NamedTuple):
+    """To a session, since before the message was sent. Each message that is accepted after `since` is heard of."""
+
+    subscription: Subscription
+    since: int
 
 
 class Stream:
@@ -54,9 +61,9 @@ async def whole(call: Call, send: Callable[[], Awaitable[bytes]]) -> bytes:
 
     Raises AgentFailed or AgentTimedOut when there will be none, and the session's end when that comes first.
     """
-    subscription = _subscribe(call)
+    subscription, since = _listen(call)
     try:
-        asked = _asked(call, await send())
+        asked = _asked(call, await send(), since)
         reply = await _reply(call, asked, subscription)
     finally:
         _unsubscribe(call, subscription)
@@ -68,9 +75,9 @@ async def streamed(call: Call, send: Callable[[], Awaitable[bytes]], *, wants_re
 
     What is wrong with the send itself is raised before there is a stream.
     """
-    subscription = _subscribe(call)
+    subscription, since = _listen(call)
     try:
-        asked = _asked(call, await send())
+        asked = _asked(call, await send(), since)
     except BaseException:
         _unsubscribe(call, subscription)
         raise
@@ -85,7 +92,7 @@ async def _frames(
         if not wants_reply:
             return
         # However slowly the client takes the first frame: what was said meanwhile is in the subscription.
-        reply = None if asked.is_owed else await _reply_at_hand(call, asked)
+        reply = await _reply_at_hand(call, asked) if asked.is_over else None
         while reply is None:
             notice = await _next(call, subscription)
             if isinstance(notice.news, Chunk) and notice.news.message_id == asked.id:
@@ -98,7 +105,7 @@ async def _frames(
 
 
 async def _reply(call: Call, asked: _Asked, subscription: Subscription) -> Message:
-    reply = None if asked.is_owed else await _reply_at_hand(call, asked)
+    reply = await _reply_at_hand(call, asked) if asked.is_over else None
     while reply is None:
         reply = await _reply_in(call, asked, await _next(call, subscription))
     return reply
@@ -146,19 +153,21 @@ async def _raise_failure(call: Call, asked: _Asked, code: str, message: str) -> 
     raise failure
 
 
-def _subscribe(call: Call) -> Subscription:
+def _listen(call: Call) -> _Listening:
     session = call.live.session
-    return call.directory.hub.subscribe(session.id, None, session.event_id, call.now)
+    subscription = call.directory.hub.subscribe(session.id, None, session.event_id, call.now)
+    return _Listening(subscription, session.last_message_at)
 
 
 def _unsubscribe(call: Call, subscription: Subscription) -> None:
     call.directory.hub.unsubscribe(call.session_id, subscription)
 
 
-def _asked(call: Call, sent: bytes) -> _Asked:
+def _asked(call: Call, sent: bytes, since: int) -> _Asked:
     body = orjson.loads(sent)
     at = epoch_ms(body["createdAt"])
-    return _Asked(sent, body["id"], at, call.directory.turns.owes(call.session_id, at))
+    is_over = at <= since and not call.directory.turns.owes(call.session_id, at)
+    return _Asked(sent, body["id"], at, is_over)
 
 
 def _frame(event: str, data: bytes) -> bytes:

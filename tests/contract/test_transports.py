@@ -176,6 +176,19 @@ async def test_an_agent_that_says_a_thousand_pieces_at_once_cuts_nobody(
     assert stream[-1][1]["text"] == "".join(words)
 
 
+async def test_an_agent_that_answers_at_once_is_heard_whoever_runs_first(
+    api: Api, autojump_clock: MockClock
+) -> None:
+    """Its turn may be over before its sender's task comes to look: while the actor of a new session is not at its
+    mailbox yet, both wait for it, and Trio chooses who runs first. So again and again."""
+    agents = {**AGENTS, "patient": entry(TalkingAgent("Good ", "morning", pause_s=0))}
+    await api.restart(agents=agents, session_limit=MANY, agent_limit=MANY, user_limit=MANY)
+    for n in range(50):
+        session_id = (await api.create(agentId="patient"))["sessionId"]
+        stream = frames(await send(api, session_id, "sse"))
+        assert [event for event, _ in stream] == ["userMessage", "chunk", "agentResponse"], n
+
+
 @pytest.mark.parametrize("transport", ["http", "sse", "websocket"])
 async def test_an_agent_that_never_answers_keeps_nobody_waiting(
     api: Api, autojump_clock: MockClock, transport: str
