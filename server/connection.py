@@ -201,8 +201,14 @@ class Connection:
     async def run(self) -> None:
         """Serve until the client has gone or must go."""
         alpn = await handshake(self._stream, self._limits, self._reading)
-        protocol = Http2 if alpn == "h2" else Http1
         self._reading = trio.CancelScope(deadline=trio.current_time() + self._limits.idle_s)
+        try:
+            await self._speak(Http2 if alpn == "h2" else Http1)
+        finally:
+            # It and this hold each other, and what the garbage collector has frozen it never frees.
+            vars(self).pop("_protocol", None)
+
+    async def _speak(self, protocol: type[Http1 | Http2]) -> None:
         with self._life:
             tasks = Tasks(self._owe)
             async with tasks:
