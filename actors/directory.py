@@ -171,8 +171,7 @@ class Directory:
         def committed(error: Exception | None) -> None:
             self._creating -= 1
             if error is None:
-                self._tell_creation(transition.events)
-                self.spawn(transition.session)
+                self._created(transition)
             then(transition if error is None else error)
 
         self._creating += 1
@@ -323,12 +322,15 @@ class Directory:
     def _is_of_this_run(self, session: Session) -> bool:
         return session.key >= self._first_key
 
-    def _tell_creation(self, events: Sequence[Event]) -> None:
-        """Nobody can listen yet, and an only event is kept as the session itself: a million have no other."""
+    def _created(self, transition: Transition) -> None:
+        session, events = transition.session, transition.events
         if len(events) > 1:
             self._publish(events)
-        else:
+        else:  # nobody can listen yet, and an only event is kept as the session itself: a million have no other
             self.tally.note(events[0])
+        self.spawn(session)
+        if self.watch is not None:
+            self.watch(session.id, transition)
 
     def _publish(self, events: Sequence[Event]) -> None:
         for event in events:

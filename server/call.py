@@ -137,7 +137,7 @@ class Call:
     status: int | None = None  # when it is not the route's own
     media_type: str | None = None  # likewise
     headers: Sequence[tuple[str, str]] = ()
-    taken: int | None = None  # when the session's actor took its command up
+    taken: tuple[str, int] | None = None  # whose command was taken up, by session, and when
     order: int = 0  # among all requests, by that instant
     _now: int | None = None
     _session: Session | None = None

@@ -63,7 +63,7 @@ def _created_with_token(call: Call, transition: Transition) -> bytes:
 
 
 def _created(call: Call, transition: Transition) -> bytes:
-    call.taken = transition.session.created_at
+    _taken(call, transition)
     return answers.encode(answers.created_session(transition.session))
 
 
@@ -127,8 +127,7 @@ def _send_with_turn(call: Call, command: Send, then: Hear[Transition], saving: S
 
 def _sent(call: Call, transition: Transition) -> bytes:
     # the message's own instant, so that a repeat with its key gets the same bytes
-    call.taken = taken_at(transition)
-    return answers.encode(answers.sent_message(transition, call.taken))
+    return answers.encode(answers.sent_message(transition, _taken(call, transition)))
 
 
 async def get_messages(call: Call) -> bytes:
@@ -167,8 +166,14 @@ def _asked(call: Call, command: Command) -> Asked:
 
 
 def _session_after(call: Call, transition: Transition) -> bytes:
-    call.taken = taken_at(transition)
-    return answers.encode(answers.session(transition.session, call.taken))
+    return answers.encode(answers.session(transition.session, _taken(call, transition)))
+
+
+def _taken(call: Call, transition: Transition) -> int:
+    """Note of whom and when a command was taken up. Gives the instant, as of which it is answered."""
+    at = taken_at(transition)
+    call.taken = transition.session.id, at
+    return at
 
 
 def _check_content(call: Call, body: SendMessage) -> None:

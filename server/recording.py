@@ -10,6 +10,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ FORMAT = 1
 BATCH = 64  # notes that go to the other process together
 WAITING_MAX = 4096  # batches: beyond, the recording ends rather than take memory without bound
 END_S = 30.0  # for the other process to write what it has
+SETTLED_MAX = 65_536  # of the newest commands it is known when they were durable, however late they are answered
 
 Note = tuple[Any, ...]
 
@@ -58,7 +60,7 @@ class Recorder:
         self._put = put
         self._clock = clock
         self._callers: dict[str, Note] = {}
-        self._settled: dict[str, dict[int, int]] = {}  # by session and take-up: when it was durable
+        self._settled: OrderedDict[tuple[str, int], int] = OrderedDict()  # by session and take-up
 
     def begin(self, plan: Plan, start: Start) -> None:
         """The first note."""
@@ -84,7 +86,7 @@ class Recorder:
                 "request",
                 call.now,
                 call.order,
-                call.taken,
+                call.taken and call.taken[1],
                 self._done(call),
                 operation,
                 principal and self._caller(principal),
@@ -107,15 +109,19 @@ class Recorder:
         """One committed transition; those that end a session or an agent's turn are recorded."""
         now = self._clock.now()
         if not isinstance(transition.state, Session):
-            self._settled.pop(session_id, None)
             self._put(("over", session_id, now))
         elif transition.turn is None or transition.turn[1] not in ("answered", "failed"):
             if transition.turn is None or transition.message is not None:
-                self._settled.setdefault(session_id, {})[taken_at(transition)] = now
+                self._note_settled((session_id, taken_at(transition)), now)
         else:
             self._put(
                 ("turn", session_id, transition.turn[0], transition.events[0].at, now, *_said(transition))
             )
+
+    def _note_settled(self, command: tuple[str, int], now: int) -> None:
+        self._settled[command] = now
+        if len(self._settled) > SETTLED_MAX:
+            self._settled.popitem(last=False)
 
     def _caller(self, principal: Principal) -> Note:
         caller = self._callers.get(principal.id)
@@ -128,7 +134,7 @@ class Recorder:
     def _done(self, call: Call) -> int:
         """When what was asked was durable; where nothing was to be, now."""
         now = self._clock.now()
-        return now if call.taken is None else self._settled.get(call.session_id, {}).pop(call.taken, now)
+        return now if call.taken is None else self._settled.get(call.taken, now)
 
 
 def _said(transition: Transition) -> tuple[str | None, str, str]:

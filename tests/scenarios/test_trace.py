@@ -65,7 +65,7 @@ class Person:
             await self.do(session_id, token)
 
     async def create(self) -> tuple[str, str]:
-        agent = self.stream.choice(list(AGENTS))
+        agent = self.stream.choice(list(self.server.plan.agents))
         config = {
             "timeoutMinutes": 5,
             "autoRenew": self.stream.random() < 0.7,
@@ -282,3 +282,23 @@ async def test_a_request_whose_client_has_gone_is_recorded_too() -> None:
     [line] = [line for line in lines if "operation" in line]
     assert (line["operation"], line["status"], line["answer"]) == ("sendMessage", 0, None)
     assert line["taken"] is not None
+
+
+async def test_what_is_answered_after_its_session_is_over_was_durable_before(autojump_clock: object) -> None:
+    notes: list[Note] = []
+    plan = virtual_plan(agents={"agent-123": AGENTS["agent-123"]})
+    async with running_in_process(plan) as server:
+        recorder = Recorder(notes.append, plan.clock)
+        person = Person(server, 1)
+        session_id, _ = await person.create()
+        server.site.record, server.site.directory.watch = recorder.answered, recorder.settled
+        async with trio.open_nursery() as nursery:
+            sending = {"content": "hello", "transport": "http"}
+            nursery.start_soon(person.ask, "POST", f"/{session_id}/messages", sending)
+            await trio.sleep(0.05)
+            await person.ask("DELETE", f"/{session_id}")
+    lines = [json.loads(line) for note in notes for line in Lines(salt=b"salt").of(note)]
+    (sent,) = [line for line in lines if line.get("operation") == "sendMessage"]
+    (end,) = [line for line in lines if "over" in line]
+    assert sent["status"] == 404
+    assert sent["done"] == sent["taken"] < end["over"]
