@@ -154,7 +154,7 @@ async def _raise_failure(call: Call, asked: _Asked, code: str, message: str) -> 
 
 
 def _listen(call: Call) -> _Listening:
-    session = call.live.session
+    session = call.directory.find(call.session_id).session  # it may be over by now: then this raises
     subscription = call.directory.hub.subscribe(session.id, None, session.event_id, call.now)
     return _Listening(subscription, session.last_message_at)
 

@@ -416,6 +416,8 @@ class SlowRequest:
     ("name", "content"),
     [
         ("sendMessage", b'{"content": "hello"}'),
+        ("sendMessage", b'{"content": "hello", "transport": "http"}'),
+        ("sendMessage", b'{"content": "hello", "transport": "sse"}'),
         ("renewSession", b""),
         ("updateTimeout", b'{"timeoutMinutes": 60}'),
         ("heartbeat", b"{}"),
@@ -425,7 +427,7 @@ class SlowRequest:
 async def test_a_session_that_goes_while_the_body_arrives_is_410_or_404_and_charged(
     api: Api, autojump_clock: MockClock, name: str, content: bytes, ends_by: str, status: int
 ) -> None:
-    session_id = (await api.create())["sessionId"]
+    session_id = (await api.create(agentId="agent-123"))["sessionId"]
     route = next(row for row in ROUTES if row.name == name)
     request = SlowRequest(session_id, content, trio.Event())
     replies = []
