@@ -36,7 +36,7 @@ FORMAT = 1
 BATCH = 64  # notes that go to the other process together
 WAITING_MAX = 4096  # batches: beyond, the recording ends rather than take memory without bound
 END_S = 30.0  # for the other process to write what it has
-SETTLED_MAX = 65_536  # of the newest commands it is known when they were durable, however late they are answered
+SETTLED_MAX = 65_536  # commands, the newest: when they were durable is known, however late they are answered
 
 Note = tuple[Any, ...]
 

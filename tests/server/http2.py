@@ -51,11 +51,16 @@ class Http2:
             await self.flush()
 
 
-@asynccontextmanager
-async def connect_tls(server: Running, endpoint: Endpoint, *alpn: str) -> AsyncIterator[Client]:
+def client_context(endpoint: Endpoint, *alpn: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=endpoint.tls_cert)
     context.set_alpn_protocols(alpn)
+    return context
+
+
+@asynccontextmanager
+async def connect_tls(server: Running, endpoint: Endpoint, *alpn: str) -> AsyncIterator[Client]:
     async with connect(server) as plain:
+        context = client_context(endpoint, *alpn)
         tls = trio.SSLStream(plain.stream, context, server_hostname="localhost", https_compatible=True)
         await tls.do_handshake()
         yield Client(tls)  # type: ignore[arg-type]
