@@ -143,6 +143,10 @@ def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
         data = data[start + size :]
 
 
+def living_tasks() -> int:
+    return trio.lowlevel.current_statistics().tasks_living
+
+
 def alive(kind: type) -> int:
     gc.collect()
     return sum(isinstance(one, kind) for one in gc.get_objects())
@@ -182,12 +186,12 @@ async def test_a_listener_that_reads_nothing_is_cut_with_1013_and_others_lose_no
 async def test_a_listener_that_never_reads_again_is_gone_after_the_time_of_one_send() -> None:
     async with serving(Limits(listen_s=0.2)) as served:
         session_id = (await served.api.create(timeoutConfig={"autoRenew": False}))["sessionId"]
-        subscriptions = alive(Subscription)
+        subscriptions, tasks = alive(Subscription), living_tasks()
         async with deaf(served, session_id):
             await flood(served, session_id)
             await until(lambda: not served.api.site.listeners)
-        assert len(served.api.site.directory.hub) == 0
-        await until(lambda: alive(Subscription) == subscriptions)  # its task may still be on its way out
+        await until(lambda: living_tasks() == tasks)
+        assert (len(served.api.site.directory.hub), alive(Subscription)) == (0, subscriptions)
 
 
 async def test_a_listener_that_reads_slowly_but_keeps_up_gets_everything() -> None:
