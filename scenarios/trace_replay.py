@@ -4,11 +4,9 @@ What the recorded server could not choose is fed back: the instant of each reque
 when each commit was done, and what agents said when. All else is computed anew. Ids are matched one to one.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -19,11 +17,21 @@ import trio
 from actors.agents.base import Reply, Turn
 from actors.errors import AgentFailed, AgentTimedOut, RateLimited
 from actors.records import Message
-from actors.stores.base import InsertMessage, InsertSession, Page, RemoveSession, UpdateSession, Write
+from actors.stores.base import (
+    ForgetTombstones,
+    InsertMessage,
+    InsertSession,
+    Page,
+    RemoveSession,
+    UpdateSession,
+    UpdateTurn,
+    Write,
+)
 from actors.stores.memory import SlowMemoryStore, page_of
 from scenarios import determinism
 from scenarios.in_process import InProcessServer, running_in_process, virtual_plan
 from scenarios.trace import Recorded, RecordedTurn, Trace
+from scenarios.trace_timing import UUID, Timing
 from server.auth import Principal
 from server.direct import Answer
 from server.gateway import BODY_BYTES_MAX
@@ -31,8 +39,6 @@ from server.site import Plan
 
 NOT_PLAYED = frozenset({"livez", "readyz", "metrics", "openapi", "docs", "preflight"})
 STATUS_ONLY = frozenset({"getHealth"})  # its counts follow the machine's own lateness
-_NO_PLACE_MS = 0.45  # instants round to their millisecond: this is the room before and after one
-_UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _OTHER_ID = "00000000-0000-4000-8000-000000000000"
 
 
@@ -66,18 +72,10 @@ async def _play(trace: Trace, change: Callable[[Plan], Plan]) -> Replayed:
     player = _Player(trace)
     async with running_in_process(change(player.plan())) as server, trio.open_nursery() as nursery:
         player.server = server
-        for when, request in _in_order(trace.requests):
-            await player.until(when)
-            nursery.start_soon(player.ask, request, when - request.now)
+        for request in trace.requests:
+            await player.until(player.timing.asked(request))
+            nursery.start_soon(player.ask, request)
     return player.outcome
-
-
-def _in_order(requests: Sequence[Recorded]) -> Iterator[tuple[float, Recorded]]:
-    """Each with its instant; those of one millisecond a little apart, so that they stay in order."""
-    last, count = -1, 0
-    for request in requests:
-        last, count = request.now, count + 1 if request.now == last else 0
-        yield request.now + min(count / 1000, _NO_PLACE_MS), request
 
 
 class _Player:
@@ -87,6 +85,7 @@ class _Player:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.timing = Timing(trace)
         self.outcome = Replayed(len(trace.requests), trace.duration_ms)
         self._ids: dict[str, str] = {}  # recorded to replayed
         self._recorded: dict[str, str] = {}  # and back
@@ -122,7 +121,7 @@ class _Player:
         session_id = self._recorded.get(turn.session.id, "")
         return self._turns.get((session_id, turn.message.created_at))
 
-    async def ask(self, request: Recorded, later_ms: float) -> None:
+    async def ask(self, request: Recorded) -> None:
         """Send one request as it was sent, and compare what comes."""
         if reason := self._why_not(request):
             self.outcome.left_out[reason] += 1
@@ -131,7 +130,7 @@ class _Player:
             self._charge(request)
             self.outcome.left_out["refused by an overloaded server or store, now only charged"] += 1
             return
-        answer = await self._answer(request, later_ms)
+        answer = await self._answer(request)
         if request.status == 0:
             self.outcome.left_out["not waited for by its client"] += 1
             return
@@ -141,12 +140,12 @@ class _Player:
     def _why_not(self, request: Recorded) -> str:
         if request.operation in NOT_PLAYED:
             return "about the server, not its sessions"
-        named = _UUID.search(request.target)
+        named = UUID.search(request.target)
         if named and named[0] not in self._ids and request.status not in (401, 403, 404):
             return "about a session that began before the recording"
         return ""
 
-    async def _answer(self, request: Recorded, later_ms: float) -> Answer:
+    async def _answer(self, request: Recorded) -> Answer:
         headers = [*request.headers.items(), *self._credential(request)]
         target = self._here(request.target)
         if request.operation == "listenToEvents" and request.status != HTTPStatus.BAD_REQUEST:
@@ -155,10 +154,7 @@ class _Player:
         body = _body(request)
 
         async def when_taken() -> bytes:
-            """A command that was refused was taken up before its answer was done."""
-            at = request.done if request.taken is None else request.taken
-            if at > request.now:
-                await self.until(at + later_ms)
+            await self.until(self.timing.told(request))
             return body
 
         return await self.server.request(request.method, target, headers, when_taken)
@@ -170,15 +166,15 @@ class _Player:
         if how == "key":
             return [("Authorization", f"Bearer key-of-{name}")]
         mint = self.server.site.auth.mint
-        named = _UUID.search(self._here(request.target))
+        named = UUID.search(self._here(request.target))
         tokens = {"token": mint(named[0] if named else _OTHER_ID), "other token": mint(_OTHER_ID)}
         return [("Authorization", f"Bearer {tokens.get(request.by, 'bad')}")]
 
     def _here(self, target: str) -> str:
-        return _UUID.sub(lambda found: self._ids.get(found[0], found[0]), target)
+        return UUID.sub(lambda found: self._ids.get(found[0], found[0]), target)
 
     def _charge(self, request: Recorded) -> None:
-        named = _UUID.search(self._here(request.target))
+        named = UUID.search(self._here(request.target))
         if named is None:
             return
         session = self.server.site.directory.find(named[0]).session
@@ -227,9 +223,9 @@ class _Player:
     def _same(self, was: Any, came: Any) -> bool:
         if not (isinstance(was, str) and isinstance(came, str)):
             return bool(was == came)
-        return _UUID.sub("id", was) == _UUID.sub("id", came) and all(
+        return UUID.sub("id", was) == UUID.sub("id", came) and all(
             self._is_one(one[0], other[0])
-            for one, other in zip(_UUID.finditer(was), _UUID.finditer(came), strict=True)
+            for one, other in zip(UUID.finditer(was), UUID.finditer(came), strict=True)
         )
 
     def _is_one(self, was: str, came: str) -> bool:
@@ -250,7 +246,7 @@ class _Agent:
         if recorded is None:
             await trio.sleep_forever()  # it had not answered when the recording ended
         assert recorded is not None  # noqa: S101  for the type checker: nobody wakes from the line above
-        await self._player.until(recorded.at + _NO_PLACE_MS)
+        await self._player.until(self._player.timing.said(recorded))
         if recorded.error == "AGENT_TIMEOUT":
             raise AgentTimedOut(recorded.why)
         if recorded.reply is None:
@@ -269,19 +265,14 @@ class _Store(SlowMemoryStore):
         super().__init__()
         self._player = player
         self._recorded = recorded  # ids, by those of the replay
-        self._done = _commits_done(player.trace)
-        self._reads = _reads(player.trace)
+        self._timing = player.timing
         self._committed = trio.Event()
         self._untold: list[tuple[int, Message]] = []  # under way, by session
-        self._said = {(turn.session, turn.at): turn.done for turn in player.trace.turns}
-        self._over = {end.session: end.over for end in player.trace.ends}
 
     async def commit(self, writes: Sequence[Write]) -> None:
         untold = [(write.session_key, write.message) for write in writes if isinstance(write, InsertMessage)]
         self._untold += untold
-        for done in map(self._done_at, writes):
-            if done is not None:
-                await self._player.until(done - _NO_PLACE_MS)
+        await self._player.until(max(map(self._done, writes), default=0))
         await super().commit(writes)
         for one in untold:
             self._untold.remove(one)
@@ -289,8 +280,7 @@ class _Store(SlowMemoryStore):
         self._committed = trio.Event()
 
     async def history(self, session_key: int, before: int | None, after: int | None, limit: int) -> Page:
-        session_id = self._recorded.get(self._sessions[session_key].id, "")
-        done, seen = self._reads.get((session_id, self._player.clock.now()), (0, None))
+        done, seen = self._timing.read(self._session_of(session_key), self._player.clock.now())
         page = await super().history(session_key, before, after, limit)
         with trio.move_on_at(self._player.clock.deadline(done)):
             while seen != _instants(page):
@@ -304,47 +294,28 @@ class _Store(SlowMemoryStore):
         untold = [message for key, message in self._untold if key == session_key]
         return page_of([*self._messages.get(session_key, ()), *untold], before, after, limit)
 
-    def _done_at(self, write: Write) -> int | None:
-        now = self._player.clock.now()
+    def _done(self, write: Write) -> float:
+        """When its commit was done, which begins now."""
+        now, timing = self._player.clock.now(), self._timing
         if isinstance(write, InsertSession):
-            return self._done.get((f"new session of {write.session.user_id}", now))
+            return timing.created(write.session.user_id, now)
         if isinstance(write, UpdateSession):
-            what = self._recorded.get(write.session.id, ""), now
-            return self._done.get(what) or self._said.get(what)
+            return timing.committed(self._recorded.get(write.session.id, ""), now)
+        if isinstance(write, UpdateTurn):
+            return timing.committed(self._session_of(write.session_key), now)
         if isinstance(write, RemoveSession):
-            return self._over.get(self._recorded.get(self._sessions[write.session_key].id, ""))
-        return None
+            return timing.over(self._session_of(write.session_key))
+        if isinstance(write, ForgetTombstones):
+            return timing.forgotten([self._recorded.get(one, "") for one in write.ids])
+        return 0
+
+    def _session_of(self, session_key: int) -> str:
+        """As it was recorded."""
+        return self._recorded.get(self._sessions[session_key].id, "")
 
 
 def _instants(page: Page) -> list[int]:
     return [message.created_at for message in page.messages]
-
-
-def _commits_done(trace: Trace) -> Mapping[tuple[str, int], int]:
-    """When the commit of a session's command was done, by session and instant; of a create, by its user."""
-    done: dict[tuple[str, int], int] = {}
-    for request in trace.requests:
-        if request.taken is None:
-            continue
-        named = _UUID.search(request.target)
-        who = named[0] if named else f"new session of {request.body['userId']}"
-        done.setdefault((who, request.taken), request.done)
-    return done
-
-
-def _reads(trace: Trace) -> Mapping[tuple[str, int], tuple[int, list[int] | None]]:
-    """Until when a session's messages were read that were asked for at an instant, and the instants of those seen."""
-    reads: dict[tuple[str, int], tuple[int, list[int] | None]] = {}
-    for request in trace.requests:
-        if request.operation == "getMessages" and (named := _UUID.search(request.target)):
-            messages = request.answer.get("messages") if request.answer else None
-            seen = None if messages is None else [_epoch_ms(message["createdAt"]) for message in messages]
-            reads[named[0], request.now] = request.done, seen
-    return reads
-
-
-def _epoch_ms(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
 
 
 def _body(request: Recorded) -> bytes:

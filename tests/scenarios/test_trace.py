@@ -26,6 +26,7 @@ from server.recording import BATCH, Note, Outbox, Recorder, RecordingError, Star
 from server.recording_lines import Lines, filler, write
 from server.routes import BASE
 from server.site import Plan
+from tests.fakes import FaultyStore
 
 SECRET = "a secret that people told their agent"
 KEY = "in-process-key-0123456789"
@@ -111,11 +112,11 @@ class Person:
         return await self.server.request(method, BASE + path, own, content)
 
 
-def recorded(
-    path: Path, people: int, *, content: bool, change: Callable[[Plan], Plan] | None = None
-) -> Trace:
+def recorded(path: Path, people: int, *, content: bool = False, commit_s: float = 0.0) -> Trace:
     async def main() -> None:
-        plan = virtual_plan(agents=AGENTS, user_limit=Limit(45, 3600))
+        store = FaultyStore()
+        store.delay_s = commit_s
+        plan = virtual_plan(agents=AGENTS, user_limit=Limit(45, 3600), store=store)
         async with running_in_process(plan) as server:
             with opened(path) as file:
                 lines = Lines(salt=b"salt", content=content)
@@ -131,11 +132,11 @@ def recorded(
     return read(path)
 
 
-@pytest.mark.parametrize(("people", "content"), [(100, False), (25, True)])
+@pytest.mark.parametrize(("people", "content", "commit_s"), [(100, False, 0), (25, True, 0), (50, False, 3)])
 def test_a_mixed_load_of_ten_minutes_is_replayed_without_a_difference(
-    tmp_path: Path, people: int, content: bool
+    tmp_path: Path, people: int, content: bool, commit_s: float
 ) -> None:
-    trace = recorded(tmp_path / "trace.jsonl", people, content=content)
+    trace = recorded(tmp_path / "trace.jsonl", people, content=content, commit_s=commit_s)
     outcome = replay(trace)
     assert outcome.differences == []
     assert outcome.requests > 25 * people

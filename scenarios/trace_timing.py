@@ -1,0 +1,172 @@
+"""When what was recorded happened, to the order within a millisecond: what a replay has to wait for.
+
+Recorded instants are milliseconds of session time. The instants here have fractions: within the room before and after
+a millisecond that still rounds to it, everything has its place:
+
+    commands that waited for a commit are told, agents that did have spoken
+    that commit is done, and they are taken up at once
+    requests come, a little apart
+    agents speak
+"""
+
+import re
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from typing import NamedTuple
+
+from scenarios.trace import Recorded, RecordedTurn, Trace
+
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+_ROOM_MS = 0.45
+_WAITING_MS = 0.49  # before the instant at which what waited is taken up
+_APART_MS = 0.001  # requests of one millisecond
+_QUEUED_MS = 0.0005  # commands that wait for one commit: instants have a quarter of it as their least difference
+
+
+class Read(NamedTuple):
+    """Until when messages were read, and the instants of those seen, if that is known."""
+
+    done: int
+    seen: Sequence[int] | None
+
+
+class Timing:
+    """All instants of one trace."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._asked = {request.order: instant for instant, request in _in_order(trace.requests)}
+        self._done = _commits_done(trace)
+        self._over = {end.session: end.over for end in trace.ends}
+        self._forgotten = _forgotten(trace.requests)
+        self._reads = _reads(trace.requests)
+        self._taken_up = _taken_up(trace.requests)
+        self._spoken = {(turn.session, turn.at) for turn in trace.turns}
+        self._take_ups = _instants_of([*self._taken_up, *self._spoken])
+
+    def asked(self, request: Recorded) -> float:
+        """When it came and was charged."""
+        return self._asked[request.order]
+
+    def told(self, request: Recorded) -> float:
+        """When its session's actor was told. A command that was refused was taken up before its answer was done."""
+        at = request.done if request.taken is None else request.taken
+        if at <= request.now:
+            return self.asked(request)
+        together = self._taken_up.get((_session(request), at), ())
+        if self._waited(_session(request), at):
+            return at - _WAITING_MS + together.index(request) * _QUEUED_MS
+        return at + self.asked(request) - request.now
+
+    def said(self, turn: RecordedTurn) -> float:
+        """When the agent spoke."""
+        return turn.at + (-_WAITING_MS if self._waited(turn.session, turn.at) else _ROOM_MS)
+
+    def created(self, user_id: str, at: int) -> float:
+        """When the commit of a new session was done."""
+        return self._done.get((_new_session(user_id), at), 0) - _ROOM_MS
+
+    def committed(self, session_id: str, at: int) -> float:
+        """When a session's commit was done that was begun at `at`: when several commands that had waited for it were
+        taken up; at once when nobody knows.
+        """
+        done = self._done.get((session_id, at))
+        after = self._next_take_up(session_id, at)
+        if after is None or not self._waited(session_id, after):
+            return (done or 0) - _ROOM_MS
+        waiting = self._taken_up[session_id, after]
+        if done is not None and min(request.now for request in waiting) > done:
+            return done - _ROOM_MS
+        last = max((self.asked(request) for request in waiting if request.now == after), default=0)
+        return max(after - _ROOM_MS, last + _QUEUED_MS)
+
+    def over(self, session_id: str) -> float:
+        """When the commit of a session's end was done."""
+        return self._over.get(session_id, 0) - _ROOM_MS
+
+    def forgotten(self, session_ids: Sequence[str]) -> float:
+        """When sessions were forgotten on request, of which an end was all that was left."""
+        return max((self._forgotten.get(one, 0) for one in session_ids), default=0) - _ROOM_MS
+
+    def read(self, session_id: str, at: int) -> Read:
+        """Of the messages that were asked for at `at`."""
+        return self._reads.get((session_id, at), Read(0, None))
+
+    def _waited(self, session_id: str, at: int) -> bool:
+        """Whether several commands were taken up at once: then they had waited."""
+        commands = len(self._taken_up.get((session_id, at), ()))
+        return commands > 1 or (commands == 1 and (session_id, at) in self._spoken)
+
+    def _next_take_up(self, session_id: str, at: int) -> int | None:
+        take_ups = self._take_ups.get(session_id, ())
+        place = bisect_right(take_ups, at)
+        return take_ups[place] if place < len(take_ups) else None
+
+
+def _session(request: Recorded) -> str:
+    named = UUID.search(request.target)
+    return named[0] if named else ""
+
+
+def _new_session(user_id: str) -> str:
+    return f"new session of {user_id}"
+
+
+def _in_order(requests: Sequence[Recorded]) -> Iterator[tuple[float, Recorded]]:
+    """Each with its instant; those of one millisecond a little apart, so that they stay in order."""
+    last, count = -1, 0
+    for request in requests:
+        last, count = request.now, count + 1 if request.now == last else 0
+        yield request.now + min(count * _APART_MS, _ROOM_MS), request
+
+
+def _taken_up(requests: Sequence[Recorded]) -> Mapping[tuple[str, int], Sequence[Recorded]]:
+    """The commands that a session's actor took up at one instant."""
+    together: defaultdict[tuple[str, int], list[Recorded]] = defaultdict(list)
+    for request in requests:
+        if request.taken is not None and _session(request):
+            together[_session(request), request.taken].append(request)
+    return together
+
+
+def _instants_of(take_ups: Sequence[tuple[str, int]]) -> Mapping[str, Sequence[int]]:
+    """By session, in order."""
+    instants: defaultdict[str, list[int]] = defaultdict(list)
+    for session_id, at in sorted(take_ups):
+        instants[session_id].append(at)
+    return instants
+
+
+def _commits_done(trace: Trace) -> Mapping[tuple[str, int], int]:
+    """When the commit of a session's commands was done, by session and take-up; of a create, by its user."""
+    done: dict[tuple[str, int], int] = {(turn.session, turn.at): turn.done for turn in trace.turns}
+    for request in trace.requests:
+        if request.taken is not None:
+            who = _session(request) or _new_session(request.body["userId"])
+            done.setdefault((who, request.taken), request.done)
+    return done
+
+
+def _forgotten(requests: Sequence[Recorded]) -> Mapping[str, int]:
+    return {
+        _session(one): one.done
+        for one in requests
+        if one.operation == "endSession" and one.status == HTTPStatus.OK
+    }
+
+
+def _reads(requests: Sequence[Recorded]) -> Mapping[tuple[str, int], Read]:
+    reads: dict[tuple[str, int], Read] = {}
+    for request in requests:
+        if request.operation == "getMessages" and _session(request):
+            messages = request.answer.get("messages") if request.answer else None
+            seen = None if messages is None else [_epoch_ms(message["createdAt"]) for message in messages]
+            reads[_session(request), request.now] = Read(request.done, seen)
+    return reads
+
+
+def _epoch_ms(text: str) -> int:
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
