@@ -85,12 +85,13 @@ class Start(_Line):
 
 
 class Recorded(_Line):
-    """One request. `taken` is None when no actor took a command of it up."""
+    """One request. `taken` is None when no actor took a command of it up; `event` is the session's newest after it."""
 
     number: int  # of its line in the file
     now: int
     order: int
     taken: int | None
+    event: int | None = None
     done: int
     operation: str
     by: str
@@ -109,6 +110,7 @@ class RecordedTurn(_Line):
     session: str
     to: int
     at: int
+    event: int = 0
     done: int
     reply: str | None = None
     metadata: dict[str, Any] = {}

@@ -12,7 +12,7 @@ a millisecond that still rounds to it, everything has its place:
 import re
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
 from typing import NamedTuple
@@ -24,7 +24,13 @@ UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ROOM_MS = 0.45
 _WAITING_MS = 0.49  # before the instant at which what waited is taken up
 _APART_MS = 0.001  # requests of one millisecond
-_QUEUED_MS = 0.0005  # commands that wait for one commit: instants have a quarter of it as their least difference
+_QUEUED_MS = (
+    0.0005  # commands that wait for one commit: instants have a quarter of it as their least difference
+)
+
+
+Place = tuple[int, int]
+"""Of a command among those that were taken up at once: the session's newest event after it, and what else orders."""
 
 
 class Read(NamedTuple):
@@ -44,8 +50,8 @@ class Timing:
         self._forgotten = _forgotten(trace.requests)
         self._reads = _reads(trace.requests)
         self._taken_up = _taken_up(trace.requests)
-        self._spoken = {(turn.session, turn.at) for turn in trace.turns}
-        self._take_ups = _instants_of([*self._taken_up, *self._spoken])
+        self._queues = _queues(trace)
+        self._take_ups = _instants_of(self._queues)
 
     def asked(self, request: Recorded) -> float:
         """When it came and was charged."""
@@ -56,14 +62,15 @@ class Timing:
         at = request.done if request.taken is None else request.taken
         if at <= request.now:
             return self.asked(request)
-        together = self._taken_up.get((_session(request), at), ())
         if self._waited(_session(request), at):
-            return at - _WAITING_MS + together.index(request) * _QUEUED_MS
+            return self._queued((_session(request), at), _place(request))
         return at + self.asked(request) - request.now
 
     def said(self, turn: RecordedTurn) -> float:
         """When the agent spoke."""
-        return turn.at + (-_WAITING_MS if self._waited(turn.session, turn.at) else _ROOM_MS)
+        if self._waited(turn.session, turn.at):
+            return self._queued((turn.session, turn.at), _place_of(turn))
+        return turn.at + _ROOM_MS
 
     def created(self, user_id: str, at: int) -> float:
         """When the commit of a new session was done."""
@@ -77,8 +84,8 @@ class Timing:
         after = self._next_take_up(session_id, at)
         if after is None or not self._waited(session_id, after):
             return (done or 0) - _ROOM_MS
-        waiting = self._taken_up[session_id, after]
-        if done is not None and min(request.now for request in waiting) > done:
+        waiting = self._taken_up.get((session_id, after), ())
+        if done is not None and min((request.now for request in waiting), default=0) > done:
             return done - _ROOM_MS
         last = max((self.asked(request) for request in waiting if request.now == after), default=0)
         return max(after - _ROOM_MS, last + _QUEUED_MS)
@@ -97,8 +104,10 @@ class Timing:
 
     def _waited(self, session_id: str, at: int) -> bool:
         """Whether several commands were taken up at once: then they had waited."""
-        commands = len(self._taken_up.get((session_id, at), ()))
-        return commands > 1 or (commands == 1 and (session_id, at) in self._spoken)
+        return len(self._queues.get((session_id, at), ())) > 1
+
+    def _queued(self, take_up: tuple[str, int], place: Place) -> float:
+        return take_up[1] - _WAITING_MS + self._queues[take_up].index(place) * _QUEUED_MS
 
     def _next_take_up(self, session_id: str, at: int) -> int | None:
         take_ups = self._take_ups.get(session_id, ())
@@ -132,7 +141,27 @@ def _taken_up(requests: Sequence[Recorded]) -> Mapping[tuple[str, int], Sequence
     return together
 
 
-def _instants_of(take_ups: Sequence[tuple[str, int]]) -> Mapping[str, Sequence[int]]:
+def _queues(trace: Trace) -> Mapping[tuple[str, int], Sequence[Place]]:
+    """In which order commands and agents' answers were taken up, by session and instant."""
+    queues: defaultdict[tuple[str, int], list[Place]] = defaultdict(list)
+    for take_up, requests in _taken_up(trace.requests).items():
+        queues[take_up] += map(_place, requests)
+    for turn in trace.turns:
+        queues[turn.session, turn.at].append(_place_of(turn))
+    for queue in queues.values():
+        queue.sort()
+    return queues
+
+
+def _place(request: Recorded) -> Place:
+    return request.event or 0, request.order
+
+
+def _place_of(turn: RecordedTurn) -> Place:
+    return turn.event, -1
+
+
+def _instants_of(take_ups: Iterable[tuple[str, int]]) -> Mapping[str, Sequence[int]]:
     """By session, in order."""
     instants: defaultdict[str, list[int]] = defaultdict(list)
     for session_id, at in sorted(take_ups):

@@ -73,6 +73,14 @@ class Asked(NamedTuple):
     encode: Callable[[Transition], bytes]
 
 
+class Taken(NamedTuple):
+    """A command was taken up: by whose actor, when, and which of the session's events was the newest after it."""
+
+    session_id: str
+    at: int
+    event_id: int
+
+
 class Reply(NamedTuple):
     """A whole answer, or the beginning of one whose body is still being made. `head` is its header lines, each with
     its CRLF: most of them are only ever sent."""
@@ -137,7 +145,7 @@ class Call:
     status: int | None = None  # when it is not the route's own
     media_type: str | None = None  # likewise
     headers: Sequence[tuple[str, str]] = ()
-    taken: tuple[str, int] | None = None  # whose command was taken up, by session, and when
+    taken: Taken | None = None
     order: int = 0  # among all requests, by that instant
     _now: int | None = None
     _session: Session | None = None

@@ -19,7 +19,7 @@ from actors.lifecycle import Command, Heartbeat, Renew, Retime, Send, Transition
 from actors.mailbox import Saving
 from actors.told import Hear, told
 from server import answers, replies
-from server.call import Asked, Body, Call
+from server.call import Asked, Body, Call, Taken
 from server.content_policy import violations
 from server.schemas import (
     CreateSession,
@@ -172,7 +172,7 @@ def _session_after(call: Call, transition: Transition) -> bytes:
 def _taken(call: Call, transition: Transition) -> int:
     """Note of whom and when a command was taken up. Gives the instant, as of which it is answered."""
     at = taken_at(transition)
-    call.taken = transition.session.id, at
+    call.taken = Taken(transition.session.id, at, transition.session.event_id)
     return at
 
 

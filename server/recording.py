@@ -86,7 +86,8 @@ class Recorder:
                 "request",
                 call.now,
                 call.order,
-                call.taken and call.taken[1],
+                call.taken and call.taken.at,
+                call.taken and call.taken.event_id,
                 self._done(call),
                 operation,
                 principal and self._caller(principal),
@@ -115,7 +116,15 @@ class Recorder:
                 self._note_settled((session_id, taken_at(transition)), now)
         else:
             self._put(
-                ("turn", session_id, transition.turn[0], transition.events[0].at, now, *_said(transition))
+                (
+                    "turn",
+                    session_id,
+                    transition.turn[0],
+                    transition.events[0].at,
+                    transition.session.event_id,
+                    now,
+                    *_said(transition),
+                )
             )
 
     def _note_settled(self, command: tuple[str, int], now: int) -> None:
@@ -134,7 +143,7 @@ class Recorder:
     def _done(self, call: Call) -> int:
         """When what was asked was durable; where nothing was to be, now."""
         now = self._clock.now()
-        return now if call.taken is None else self._settled.get(call.taken, now)
+        return now if call.taken is None else self._settled.get(call.taken[:2], now)
 
 
 def _said(transition: Transition) -> tuple[str | None, str, str]:

@@ -3,14 +3,15 @@
 The first line says what the server was. After it, in the order in which they were finished:
 
     {"caller": "owner", "scopes": [...]}                       the first time that an API key is seen
-    {"now": ms, "order": n, "taken": ms, "done": ms, "operation": ..., "by": ..., "method": ..., "target": ...,
-     "headers": {...}, "body": ..., "status": 201, "answered": {...}, "answer": ...}           a request
-    {"session": id, "to": ms, "at": ms, "done": ms, "reply": ... or "error": ..., "why": ...}  an agent's turn
-    {"session": id, "over": ms}                                                                the commit of its end
+    {"now": ms, "order": n, "taken": ms, "event": n, "done": ms, "operation": ..., "by": ..., "method": ...,
+     "target": ..., "headers": {...}, "body": ..., "status": 201, "answered": {...}, "answer": ...}       a request
+    {"session": id, "to": ms, "at": ms, "event": n, "done": ms, "reply": ... or "error": ..., "why": ...} a turn
+    {"session": id, "over": ms}                                                       the commit of its end
 
 `now` is the instant at which the request was charged and read state, `order` its place among all by that, `taken`
-the instant at which the session's actor took its command up: the answer was made from them. `done` is when it was
-durable, or the answer there.
+the instant at which the session's actor took its command up: the answer was made from them. `event` is the id of the
+session's newest event after it, which tells the order of what was taken up at once. `done` is when it was durable, or
+the answer there.
 
 Keys and tokens are never written. What people wrote is written only with `content=True`; else a filler of the same
 length stands for it, equal for equal texts, under a salt that is written nowhere.
@@ -38,6 +39,7 @@ class RequestNote(NamedTuple):
     now: int
     order: int
     taken: int | None
+    event_id: int | None
     done: int
     operation: str
     caller: tuple[str, str, list[str], str | None] | None  # id, name, scopes and, of a token, its session
@@ -80,9 +82,17 @@ class Lines:
         yield _line({"session": session_id, "over": now})
 
     def _turn(
-        self, session_id: str, to: int, at: int, done: int, reply: str | None, more: str, why: str
+        self,
+        session_id: str,
+        to: int,
+        at: int,
+        event_id: int,
+        done: int,
+        reply: str | None,
+        more: str,
+        why: str,
     ) -> Iterator[bytes]:
-        line: dict[str, Any] = {"session": session_id, "to": to, "at": at, "done": done}
+        line: dict[str, Any] = {"session": session_id, "to": to, "at": at, "event": event_id, "done": done}
         if reply is None:
             yield _line(line | {"error": more, "why": why})
         else:
@@ -102,6 +112,7 @@ class Lines:
                 "now": note.now,
                 "order": note.order,
                 "taken": note.taken,
+                "event": note.event_id,
                 "done": note.done,
                 "operation": note.operation,
                 "by": _by(note),
