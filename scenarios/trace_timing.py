@@ -25,9 +25,10 @@ _ROOM_MS = 0.45
 _WAITING_MS = 0.49  # before the instant at which what waited is taken up
 _APART_MS = 0.001  # requests of one millisecond
 _QUEUED_MS = (
-    0.0005  # commands that wait for one commit: instants have a quarter of it as their least difference
+    0.0005  # commands that wait for one commit; a double of today's milliseconds tells less than half of it
 )
 
+_PAUSE_MS = 50  # in real time: what waited for a commit is taken up so soon after it, on a busy machine too
 
 Place = tuple[int, int]
 """Of a command among those that were taken up at once: the session's newest event after it, and what else orders."""
@@ -52,6 +53,7 @@ class Timing:
         self._taken_up = _taken_up(trace.requests)
         self._queues = _queues(trace)
         self._take_ups = _instants_of(self._queues)
+        self._pause_ms = _PAUSE_MS * trace.start.time_scale
 
     def asked(self, request: Recorded) -> float:
         """When it came and was charged."""
@@ -59,16 +61,15 @@ class Timing:
 
     def told(self, request: Recorded) -> float:
         """When its session's actor was told. A command that was refused was taken up before its answer was done."""
-        at = request.done if request.taken is None else request.taken
-        if at <= request.now:
+        if request.taken is None:
+            return self.asked(request) + request.done - request.now
+        if request.taken <= request.now:
             return self.asked(request)
-        if self._waited(_session(request), at):
-            return self._queued((_session(request), at), _place(request))
-        return at + self.asked(request) - request.now
+        return self._queued((_session(request), request.taken), _place(request))
 
     def said(self, turn: RecordedTurn) -> float:
         """When the agent spoke."""
-        if self._waited(turn.session, turn.at):
+        if len(self._queues[turn.session, turn.at]) > 1:
             return self._queued((turn.session, turn.at), _place_of(turn))
         return turn.at + _ROOM_MS
 
@@ -77,16 +78,14 @@ class Timing:
         return self._done.get((_new_session(user_id), at), 0) - _ROOM_MS
 
     def committed(self, session_id: str, at: int) -> float:
-        """When a session's commit was done that was begun at `at`: when several commands that had waited for it were
-        taken up; at once when nobody knows.
+        """When a session's commit was done that was begun at `at`: when what had waited for it was taken up; at once
+        when nobody knows.
         """
         done = self._done.get((session_id, at))
         after = self._next_take_up(session_id, at)
-        if after is None or not self._waited(session_id, after):
+        if after is None or not self._waited(done, session_id, after):
             return (done or 0) - _ROOM_MS
         waiting = self._taken_up.get((session_id, after), ())
-        if done is not None and min((request.now for request in waiting), default=0) > done:
-            return done - _ROOM_MS
         last = max((self.asked(request) for request in waiting if request.now == after), default=0)
         return max(after - _ROOM_MS, last + _QUEUED_MS)
 
@@ -102,9 +101,16 @@ class Timing:
         """Of the messages that were asked for at `at`."""
         return self._reads.get((session_id, at), Read(0, None))
 
-    def _waited(self, session_id: str, at: int) -> bool:
-        """Whether several commands were taken up at once: then they had waited."""
-        return len(self._queues.get((session_id, at), ())) > 1
+    def _waited(self, done: int | None, session_id: str, at: int) -> bool:
+        """Whether what was taken up at `at` had waited for the commit before, which was done at `done`. What was taken
+        up together had waited for something; of a single command it is likely if it came before and no body could have
+        made it late.
+        """
+        commands = self._taken_up.get((session_id, at), ())
+        was_there = done is None or any(request.now <= done for request in commands)
+        if len(self._queues[session_id, at]) > 1:
+            return was_there
+        return was_there and done is not None and at - done <= self._pause_ms
 
     def _queued(self, take_up: tuple[str, int], place: Place) -> float:
         return take_up[1] - _WAITING_MS + self._queues[take_up].index(place) * _QUEUED_MS

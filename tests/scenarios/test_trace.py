@@ -132,7 +132,9 @@ def recorded(path: Path, people: int, *, content: bool = False, commit_s: float 
     return read(path)
 
 
-@pytest.mark.parametrize(("people", "content", "commit_s"), [(100, False, 0), (25, True, 0), (60, False, 0.3)])
+@pytest.mark.parametrize(
+    ("people", "content", "commit_s"), [(100, False, 0), (25, True, 0), (60, False, 0.3)]
+)
 def test_a_mixed_load_of_ten_minutes_is_replayed_without_a_difference(
     tmp_path: Path, people: int, content: bool, commit_s: float
 ) -> None:
