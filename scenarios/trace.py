@@ -118,6 +118,13 @@ class RecordedTurn(_Line):
     why: str = ""
 
 
+class RecordedBeginning(_Line):
+    """The beginning of a turn that had waited was committed."""
+
+    session: str
+    begun: int
+
+
 class RecordedEnd(_Line):
     """The end of a session was committed, by its timer or on request."""
 
@@ -131,6 +138,7 @@ class Trace:
     callers: Mapping[str, frozenset[str]]  # API keys by name, and their scopes
     requests: Sequence[Recorded]  # in the order in which they were charged
     turns: Sequence[RecordedTurn]
+    beginnings: Sequence[RecordedBeginning]
     ends: Sequence[RecordedEnd]
 
     @property
@@ -143,6 +151,7 @@ class Trace:
 _START = TypeAdapter(Start)
 _REQUEST = TypeAdapter(Recorded)
 _TURN = TypeAdapter(RecordedTurn)
+_BEGINNING = TypeAdapter(RecordedBeginning)
 _END = TypeAdapter(RecordedEnd)
 
 
@@ -156,6 +165,7 @@ def read(path: Path) -> Trace:
     callers: dict[str, frozenset[str]] = {}
     requests: list[Recorded] = []
     turns: list[RecordedTurn] = []
+    beginnings: list[RecordedBeginning] = []
     ends: list[RecordedEnd] = []
     for number, value in lines:
         if "caller" in value:
@@ -164,9 +174,11 @@ def read(path: Path) -> Trace:
             requests.append(_validated(_REQUEST, value | {"number": number}, path, number))
         elif "over" in value:
             ends.append(_validated(_END, value, path, number))
+        elif "begun" in value:
+            beginnings.append(_validated(_BEGINNING, value, path, number))
         else:
             turns.append(_validated(_TURN, value, path, number))
-    return Trace(start, callers, sorted(requests, key=attrgetter("order")), turns, ends)
+    return Trace(start, callers, sorted(requests, key=attrgetter("order")), turns, beginnings, ends)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

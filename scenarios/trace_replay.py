@@ -18,6 +18,7 @@ from actors.agents.base import Reply, Turn
 from actors.errors import AgentFailed, AgentTimedOut, RateLimited
 from actors.records import Message
 from actors.stores.base import (
+    OWED,
     ForgetTombstones,
     InsertMessage,
     InsertSession,
@@ -301,8 +302,8 @@ class _Store(SlowMemoryStore):
             return timing.created(write.session.user_id, now)
         if isinstance(write, UpdateSession):
             return timing.committed(self._recorded.get(write.session.id, ""), now)
-        if isinstance(write, UpdateTurn):
-            return timing.committed(self._session_of(write.session_key), now)
+        if isinstance(write, UpdateTurn) and write.turn in OWED:
+            return timing.begun(self._session_of(write.session_key), now)
         if isinstance(write, RemoveSession):
             return timing.over(self._session_of(write.session_key))
         if isinstance(write, ForgetTombstones):

@@ -53,6 +53,7 @@ class Timing:
         self._taken_up = _taken_up(trace.requests)
         self._queues = _queues(trace)
         self._take_ups = _instants_of(self._queues)
+        self._begun = _instants_of((one.session, one.begun) for one in trace.beginnings)
         self._pause_ms = _PAUSE_MS * trace.start.time_scale
 
     def asked(self, request: Recorded) -> float:
@@ -82,12 +83,11 @@ class Timing:
         when nobody knows.
         """
         done = self._done.get((session_id, at))
-        after = self._next_take_up(session_id, at)
-        if after is None or not self._waited(done, session_id, after):
-            return (done or 0) - _ROOM_MS
-        waiting = self._taken_up.get((session_id, after), ())
-        last = max((self.asked(request) for request in waiting if request.now == after), default=0)
-        return max(after - _ROOM_MS, last + _QUEUED_MS)
+        return self._until_what_waited(session_id, at, done)
+
+    def begun(self, session_id: str, at: int) -> float:
+        """When the commit of the beginning of a turn was done that was begun at `at`."""
+        return self._until_what_waited(session_id, at, _first_after(self._begun, session_id, at - 1))
 
     def over(self, session_id: str) -> float:
         """When the commit of a session's end was done."""
@@ -101,12 +101,22 @@ class Timing:
         """Of the messages that were asked for at `at`."""
         return self._reads.get((session_id, at), Read(0, None))
 
+    def _until_what_waited(self, session_id: str, at: int, done: int | None) -> float:
+        after = _first_after(self._take_ups, session_id, at)
+        if after is None or not self._waited(done, session_id, after):
+            return (done or 0) - _ROOM_MS
+        waiting = self._taken_up.get((session_id, after), ())
+        last = max((self.asked(request) for request in waiting if request.now == after), default=0)
+        return max(after - _ROOM_MS, last + _QUEUED_MS)
+
     def _waited(self, done: int | None, session_id: str, at: int) -> bool:
         """Whether what was taken up at `at` had waited for the commit before, which was done at `done`. What was taken
         up together had waited for something; of a single command it is likely if it came before and no body could have
         made it late.
         """
         commands = self._taken_up.get((session_id, at), ())
+        if done is not None and (_first_after(self._begun, session_id, done) or at + 1) <= at:
+            return False  # for the commit of a turn's beginning, that came between
         was_there = done is None or any(request.now <= done for request in commands)
         if len(self._queues[session_id, at]) > 1:
             return was_there
@@ -115,10 +125,11 @@ class Timing:
     def _queued(self, take_up: tuple[str, int], place: Place) -> float:
         return take_up[1] - _WAITING_MS + self._queues[take_up].index(place) * _QUEUED_MS
 
-    def _next_take_up(self, session_id: str, at: int) -> int | None:
-        take_ups = self._take_ups.get(session_id, ())
-        place = bisect_right(take_ups, at)
-        return take_ups[place] if place < len(take_ups) else None
+
+def _first_after(instants: Mapping[str, Sequence[int]], session_id: str, at: int) -> int | None:
+    of_session = instants.get(session_id, ())
+    place = bisect_right(of_session, at)
+    return of_session[place] if place < len(of_session) else None
 
 
 def _session(request: Recorded) -> str:

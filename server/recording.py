@@ -26,6 +26,7 @@ from actors.events import AgentError, Broadcast
 from actors.lifecycle import Transition, taken_at
 from actors.limits import Limit
 from actors.records import Session
+from actors.turns import TURN_ENDS
 from server.auth import Principal
 from server.call import Call, Reply
 from server.site import Plan
@@ -107,25 +108,17 @@ class Recorder:
         )
 
     def settled(self, session_id: str, transition: Transition) -> None:
-        """One committed transition; those that end a session or an agent's turn are recorded."""
+        """One committed transition. Those that no request tells of are recorded: of agents' turns, and ends."""
         now = self._clock.now()
         if not isinstance(transition.state, Session):
             self._put(("over", session_id, now))
-        elif transition.turn is None or transition.turn[1] not in ("answered", "failed"):
-            if transition.turn is None or transition.message is not None:
-                self._note_settled((session_id, taken_at(transition)), now)
+        elif transition.turn is not None and transition.turn[1] in TURN_ENDS:
+            to, at = transition.turn[0], transition.events[0].at
+            self._put(("turn", session_id, to, at, transition.session.event_id, now, *_said(transition)))
+        elif transition.turn is not None and transition.message is None:
+            self._put(("begun", session_id, now))
         else:
-            self._put(
-                (
-                    "turn",
-                    session_id,
-                    transition.turn[0],
-                    transition.events[0].at,
-                    transition.session.event_id,
-                    now,
-                    *_said(transition),
-                )
-            )
+            self._note_settled((session_id, taken_at(transition)), now)
 
     def _note_settled(self, command: tuple[str, int], now: int) -> None:
         self._settled[command] = now

@@ -4,7 +4,7 @@ import io
 import json
 import marshal
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -112,7 +112,25 @@ class Person:
         return await self.server.request(method, BASE + path, own, content)
 
 
-def recorded(path: Path, people: int, *, content: bool = False, commit_s: float = 0.0) -> Trace:
+async def hasty(person: Person) -> None:
+    """Asks much of one session, and waits for nothing."""
+    path = f"/{(await person.create())[0]}"
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            await trio.sleep(person.stream.expovariate(2))
+            message = {"content": "hello", "transport": person.stream.choice(["websocket", "http", "sse"])}
+            ask = person.stream.choice([("messages", message), ("heartbeat", None), ("renew", None)])
+            nursery.start_soon(person.ask, "POST", f"{path}/{ask[0]}", ask[1])
+
+
+def recorded(
+    path: Path,
+    people: int,
+    live: Callable[[Person], Awaitable[None]] = Person.live,
+    *,
+    content: bool = False,
+    commit_s: float = 0.0,
+) -> Trace:
     async def main() -> None:
         store = FaultyStore()
         store.delay_s = commit_s
@@ -125,7 +143,7 @@ def recorded(path: Path, people: int, *, content: bool = False, commit_s: float 
                 server.site.record, server.site.directory.watch = recorder.answered, recorder.settled
                 async with trio.open_nursery() as nursery:
                     for number in range(people):
-                        nursery.start_soon(Person(server, number).live)
+                        nursery.start_soon(live, Person(server, number))
                 await trio.sleep(30)
 
     determinism.run(main)
@@ -146,6 +164,13 @@ def test_a_mixed_load_of_ten_minutes_is_replayed_without_a_difference(
     assert {200, 201, 400, 404, 410, 422, 429, 502, 504} <= statuses
     assert set(outcome.left_out) <= {"refused by an overloaded server or store, now only charged"}
     assert sum(outcome.left_out.values()) < 50
+
+
+@pytest.mark.parametrize("commit_s", [0.1, 1, 4])
+def test_what_waits_for_commits_is_replayed_without_a_difference(tmp_path: Path, commit_s: float) -> None:
+    trace = recorded(tmp_path / "trace.jsonl", 60, hasty, commit_s=commit_s)
+    assert replay(trace).differences == []
+    assert trace.beginnings
 
 
 def test_one_changed_rule_shows_in_exactly_the_answers_that_tell_it(tmp_path: Path) -> None:
