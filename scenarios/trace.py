@@ -119,9 +119,10 @@ class RecordedTurn(_Line):
 
 
 class RecordedBeginning(_Line):
-    """The beginning of a turn that had waited was committed."""
+    """The beginning of the turn of the message at `to`, which had waited, was committed."""
 
     session: str
+    to: int
     begun: int
 
 

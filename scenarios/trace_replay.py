@@ -303,7 +303,7 @@ class _Store(SlowMemoryStore):
         if isinstance(write, UpdateSession):
             return timing.committed(self._recorded.get(write.session.id, ""), now)
         if isinstance(write, UpdateTurn) and write.turn in OWED:
-            return timing.begun(self._session_of(write.session_key), now)
+            return timing.begun(self._session_of(write.session_key), write.created_at, now)
         if isinstance(write, RemoveSession):
             return timing.over(self._session_of(write.session_key))
         if isinstance(write, ForgetTombstones):

@@ -53,7 +53,8 @@ class Timing:
         self._taken_up = _taken_up(trace.requests)
         self._queues = _queues(trace)
         self._take_ups = _instants_of(self._queues)
-        self._begun = _instants_of((one.session, one.begun) for one in trace.beginnings)
+        self._begun = {(one.session, one.to): one.begun for one in trace.beginnings}
+        self._beginnings = _instants_of((one.session, one.begun) for one in trace.beginnings)
         self._pause_ms = _PAUSE_MS * trace.start.time_scale
 
     def asked(self, request: Recorded) -> float:
@@ -85,9 +86,9 @@ class Timing:
         done = self._done.get((session_id, at))
         return self._until_what_waited(session_id, at, done)
 
-    def begun(self, session_id: str, at: int) -> float:
-        """When the commit of the beginning of a turn was done that was begun at `at`."""
-        return self._until_what_waited(session_id, at, _first_after(self._begun, session_id, at - 1))
+    def begun(self, session_id: str, to: int, at: int) -> float:
+        """When the beginning of a turn was committed, of the message at `to`; that commit is begun at `at`."""
+        return self._until_what_waited(session_id, at, self._begun.get((session_id, to)))
 
     def over(self, session_id: str) -> float:
         """When the commit of a session's end was done."""
@@ -115,7 +116,7 @@ class Timing:
         made it late.
         """
         commands = self._taken_up.get((session_id, at), ())
-        if done is not None and (_first_after(self._begun, session_id, done) or at + 1) <= at:
+        if done is not None and (_first_after(self._beginnings, session_id, done) or at + 1) <= at:
             return False  # for the commit of a turn's beginning, that came between
         was_there = done is None or any(request.now <= done for request in commands)
         if len(self._queues[session_id, at]) > 1:

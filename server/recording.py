@@ -116,7 +116,7 @@ class Recorder:
             to, at = transition.turn[0], transition.events[0].at
             self._put(("turn", session_id, to, at, transition.session.event_id, now, *_said(transition)))
         elif transition.turn is not None and transition.message is None:
-            self._put(("begun", session_id, now))
+            self._put(("begun", session_id, transition.turn[0], now))
         else:
             self._note_settled((session_id, taken_at(transition)), now)
 

@@ -6,7 +6,7 @@ The first line says what the server was. After it, in the order in which they we
     {"now": ms, "order": n, "taken": ms, "event": n, "done": ms, "operation": ..., "by": ..., "method": ...,
      "target": ..., "headers": {...}, "body": ..., "status": 201, "answered": {...}, "answer": ...}       a request
     {"session": id, "to": ms, "at": ms, "event": n, "done": ms, "reply": ... or "error": ..., "why": ...} a turn
-    {"session": id, "begun": ms}                            the commit of the beginning of a turn that had waited
+    {"session": id, "to": ms, "begun": ms}                  the commit of the beginning of a turn that had waited
     {"session": id, "over": ms}                                                       the commit of its end
 
 `now` is the instant at which the request was charged and read state, `order` its place among all by that, `taken`
@@ -83,8 +83,8 @@ class Lines:
     def _over(self, session_id: str, now: int) -> Iterator[bytes]:
         yield _line({"session": session_id, "over": now})
 
-    def _begun(self, session_id: str, now: int) -> Iterator[bytes]:
-        yield _line({"session": session_id, "begun": now})
+    def _begun(self, session_id: str, to: int, now: int) -> Iterator[bytes]:
+        yield _line({"session": session_id, "to": to, "begun": now})
 
     def _turn(
         self,

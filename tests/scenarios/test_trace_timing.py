@@ -20,7 +20,9 @@ TURN = RecordedTurn.model_construct(session=SESSION, to=10, at=40, event=2, done
 
 
 def timing(*heartbeats: Recorded, begun: int | None = None) -> Timing:
-    beginnings = [] if begun is None else [RecordedBeginning.model_construct(session=SESSION, begun=begun)]
+    beginnings = (
+        [] if begun is None else [RecordedBeginning.model_construct(session=SESSION, to=20, begun=begun)]
+    )
     return Timing(Trace(START, {}, heartbeats, [TURN], beginnings, []))
 
 
@@ -52,8 +54,8 @@ def test_a_commit_is_done_when_what_waited_for_it_is_taken_up(
 def test_what_waits_for_the_beginning_of_a_turn_is_taken_up_when_that_is_committed() -> None:
     one = heartbeat(1, 60, 152, 1000)
     of_trace = timing(one, begun=150)
-    assert of_trace.told(one) < of_trace.begun(SESSION, 100) < 152.5
-    assert round(of_trace.begun(SESSION, 100)) == 152
+    assert of_trace.told(one) < of_trace.begun(SESSION, 20, 100) < 152.5
+    assert round(of_trace.begun(SESSION, 20, 100)) == 152
 
 
 def test_what_is_taken_up_at_once_is_told_in_the_order_of_its_events() -> None:
