@@ -28,7 +28,7 @@ _QUEUED_MS = (
     0.0005  # commands that wait for one commit; a double of today's milliseconds tells less than half of it
 )
 
-_PAUSE_MS = 50  # in real time: what waited for a commit is taken up so soon after it, on a busy machine too
+_PAUSE_MS = 2  # in real time: what waited for a commit is taken up so soon after it
 
 Place = tuple[int, int]
 """Of a command among those that were taken up at once: the session's newest event after it, and what else orders."""
