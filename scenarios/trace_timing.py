@@ -24,10 +24,7 @@ UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ROOM_MS = 0.45
 _WAITING_MS = 0.49  # before the instant at which what waited is taken up
 _APART_MS = 0.001  # requests of one millisecond
-_QUEUED_MS = (
-    0.0005  # commands that wait for one commit; a double of today's milliseconds tells less than half of it
-)
-
+_QUEUED_MS = 0.0005  # commands that wait for one commit; of today's milliseconds a double tells half of it
 _PAUSE_MS = 2  # in real time: what waited for a commit is taken up so soon after it
 
 Place = tuple[int, int]
@@ -115,9 +112,10 @@ class Timing:
         up together had waited for something; of a single command it is likely if it came before and no body could have
         made it late.
         """
+        beginning = None if done is None else _first_after(self._beginnings, session_id, done)
+        if beginning is not None and beginning <= at:
+            return False  # for that commit, which came between
         commands = self._taken_up.get((session_id, at), ())
-        if done is not None and (_first_after(self._beginnings, session_id, done) or at + 1) <= at:
-            return False  # for the commit of a turn's beginning, that came between
         was_there = done is None or any(request.now <= done for request in commands)
         if len(self._queues[session_id, at]) > 1:
             return was_there

@@ -35,7 +35,7 @@ def timing(*heartbeats: Recorded, begun: int | None = None) -> Timing:
         pytest.param([(60, 900), (70, 900)], None, 900, id="two wait, on a machine that stands still"),
         pytest.param([(103, 103)], None, 100, id="one comes when it is done"),
         pytest.param([(60, 900)], None, 100, id="one has a body that comes late"),
-        pytest.param([(60, 151)], 150, 100, id="one waits for the beginning of the next turn"),
+        pytest.param([(60, 102)], 101, 100, id="one waits for the beginning of the next turn"),
         pytest.param([(60, 102)], 300, 102, id="the next turn's beginning waits for it"),
     ],
 )
