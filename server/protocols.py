@@ -27,7 +27,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.logging import Logger
-from hypercorn.protocol.events import Body, EndBody, StreamClosed
+from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
@@ -135,6 +135,18 @@ class _Server(h11.Connection):
     could overtake the answer.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._left = 0.0  # bytes of the body that were not read yet; inf while a chunked one has no end
+
+    @property
+    def waits_for_body(self) -> bool:
+        """Whether not all of the request has come."""
+        if self.their_state is not h11.SEND_BODY:
+            return False
+        there = len(self.trailing_data[0])
+        return not there if self._left == inf else there < self._left
+
     @property
     def is_at_last_request(self) -> bool:
         return self.their_state is h11.MUST_CLOSE
@@ -142,7 +154,12 @@ class _Server(h11.Connection):
     def next_event(self) -> Any:
         if self.is_at_last_request and self.trailing_data[0]:
             return h11.NEED_DATA
-        return super().next_event()
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._left = float(dict(event.headers).get(b"content-length", inf))
+        elif isinstance(event, h11.Data):
+            self._left -= len(event.data)
+        return event
 
 
 class Http1(H11Protocol):
@@ -180,6 +197,17 @@ class Http1(H11Protocol):
         # Hypercorn has said 1009 here, and would go on collecting the message.
         if isinstance(self.stream, WSStream) and self.stream.buffer.length > self.stream.buffer.max_length:
             await self.send(Closed())
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        """An answer before the end of its request is the last one. A client that is not told asks again in vain."""
+        if (
+            isinstance(event, Response)
+            and isinstance(self.connection, _Server)
+            and self.connection.waits_for_body
+        ):
+            last = (b"connection", b"close")
+            event = Response(event.stream_id, [*event.headers, last], event.status_code)
+        await super().stream_send(event)
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Hypercorn would switch to h2c here."""

@@ -233,6 +233,33 @@ async def test_a_client_that_is_still_sending_gets_the_early_answer_intact(
             assert await assert_cut(client) == b""
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 5\r\n\r\n123", b"Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n"]
+)
+async def test_an_answer_before_the_end_of_its_request_says_that_it_is_the_last(
+    nursery: trio.Nursery, small_app: QuartTrio, framing: bytes
+) -> None:
+    """Else a client would send its next request on a connection that is closing."""
+    server = await start(nursery, small_app)
+    async with connect(server) as client:
+        answer = await client.ask(b"POST /refuse HTTP/1.1\r\nHost: test\r\n" + framing)
+        assert (answer.status, answer.headers[b"connection"]) == (413, b"close")
+        assert await assert_cut(client) == b""
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 3\r\n\r\n123", b"Transfer-Encoding: chunked\r\n\r\n3\r\n123\r\n0\r\n\r\n"]
+)
+async def test_an_answer_to_a_whole_request_that_nobody_read_is_not_the_last(
+    nursery: trio.Nursery, small_app: QuartTrio, framing: bytes
+) -> None:
+    server = await start(nursery, small_app)
+    async with connect(server) as client:
+        for _ in range(20):
+            answer = await client.ask(b"POST /refuse HTTP/1.1\r\nHost: test\r\n" + framing)
+            assert (answer.status, answer.headers.get(b"connection")) == (413, None)
+
+
 @pytest.mark.parametrize("reads", [True, False])
 async def test_a_client_that_sends_a_gigabyte_after_413_is_cut(
     nursery: trio.Nursery, small_app: QuartTrio, reads: bool
