@@ -288,6 +288,7 @@ RELIED_ON: dict[Callable[..., Any], str] = {
     H11Protocol.handle: "self, event",
     H11Protocol.initiate: "self",
     H11Protocol._check_protocol: "self, event",
+    H11Protocol.stream_send: "self, event",
     H11Protocol._create_stream: "self, request",
     H11Protocol._send_error_response: "self, status_code",
     H2Protocol.__init__: PROTOCOL,
