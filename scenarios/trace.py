@@ -3,6 +3,7 @@
 The lines are told in `server.recording`. A last line that a kill cut short is left out.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
@@ -19,6 +20,8 @@ from actors.limits import Limit
 from actors.records import TimeoutConfig, TimeoutPatch
 from scenarios.errors import ScenarioError
 from server.recording import FORMAT
+
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class TraceError(ScenarioError):
@@ -102,6 +105,12 @@ class Recorded(_Line):
     status: int
     answered: dict[str, str]
     answer: Any
+
+    @property
+    def session(self) -> str:
+        """The id in its target, "" for none."""
+        named = UUID.search(self.target)
+        return named[0] if named else ""
 
 
 class RecordedTurn(_Line):

@@ -31,8 +31,8 @@ from actors.stores.base import (
 from actors.stores.memory import SlowMemoryStore, page_of
 from scenarios import determinism
 from scenarios.in_process import InProcessServer, running_in_process, virtual_plan
-from scenarios.trace import Recorded, RecordedTurn, Trace
-from scenarios.trace_timing import UUID, Timing
+from scenarios.trace import UUID, Recorded, RecordedTurn, Trace
+from scenarios.trace_timing import Timing
 from server.auth import Principal
 from server.direct import Answer
 from server.gateway import BODY_BYTES_MAX
@@ -141,8 +141,7 @@ class _Player:
     def _why_not(self, request: Recorded) -> str:
         if request.operation in NOT_PLAYED:
             return "about the server, not its sessions"
-        named = UUID.search(request.target)
-        if named and named[0] not in self._ids and request.status not in (401, 403, 404):
+        if request.session and request.session not in self._ids and request.status not in (401, 403, 404):
             return "about a session that began before the recording"
         return ""
 
@@ -167,18 +166,17 @@ class _Player:
         if how == "key":
             return [("Authorization", f"Bearer key-of-{name}")]
         mint = self.server.site.auth.mint
-        named = UUID.search(self._here(request.target))
-        tokens = {"token": mint(named[0] if named else _OTHER_ID), "other token": mint(_OTHER_ID)}
+        own = mint(self._here(request.session) or _OTHER_ID)
+        tokens = {"token": own, "other token": mint(_OTHER_ID)}
         return [("Authorization", f"Bearer {tokens.get(request.by, 'bad')}")]
 
     def _here(self, target: str) -> str:
         return UUID.sub(lambda found: self._ids.get(found[0], found[0]), target)
 
     def _charge(self, request: Recorded) -> None:
-        named = UUID.search(self._here(request.target))
-        if named is None:
+        if not request.session:
             return
-        session = self.server.site.directory.find(named[0]).session
+        session = self.server.site.directory.find(self._here(request.session)).session
         try:
             limits = self.server.site.directory.limits
             limits.admit(self.clock.now(), session.user_id, session.agent_id, session.id)

@@ -21,7 +21,7 @@ _TIMES = ("expiresAt", "sessionStatus.expiresAt")
 def busiest(trace: Trace) -> str:
     """The session with the most requests among those that the trace knows from their beginning."""
     began = _created(trace)
-    counts = Counter(session for request in trace.requests if (session := _session(request)) in began)
+    counts = Counter(request.session for request in trace.requests if request.session in began)
     if not began:
         raise TraceError("the recording has no session from its beginning on: there is nothing to tell")
     return max(began, key=lambda session: counts[session])
@@ -33,7 +33,7 @@ def script(trace: Trace, session_id: str) -> str:
     if created is None:
         raise TraceError(f"the recording does not have the creation of session {session_id}")
     asked = [one for one in trace.requests if one.operation in VERB_OF and not _refused_for_others(one)]
-    own = [request for request in asked if _session(request) == session_id]
+    own = [request for request in asked if request.session == session_id]
     turns = [turn for turn in trace.turns if turn.session == session_id]
     steps = [_step(request, created.now) for request in (created, *own)]
     when = datetime.fromtimestamp(created.now / 1000, UTC)
@@ -52,11 +52,6 @@ def _created(trace: Trace) -> dict[str, Recorded]:
         for request in trace.requests
         if request.operation == "createSession" and request.status == HTTPStatus.CREATED
     }
-
-
-def _session(request: Recorded) -> str:
-    found = re.search("/sessions/([0-9a-f-]{36})", request.target)
-    return found[1] if found else ""
 
 
 def _refused_for_others(request: Recorded) -> bool:

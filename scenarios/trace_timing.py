@@ -9,7 +9,6 @@ a millisecond that still rounds to it, everything has its place:
     agents speak
 """
 
-import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +17,6 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 from scenarios.trace import Recorded, RecordedTurn, Trace
-
-UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _ROOM_MS = 0.45
 _WAITING_MS = 0.49  # before the instant at which what waited is taken up
@@ -48,7 +45,7 @@ class Timing:
         self._forgotten = _forgotten(trace.requests)
         self._reads = _reads(trace.requests)
         self._taken_up = _taken_up(trace.requests)
-        self._queues = _queues(trace)
+        self._queues = _queues(self._taken_up, trace.turns)
         self._take_ups = _instants_of(self._queues)
         self._begun = {(one.session, one.to): one.begun for one in trace.beginnings}
         self._beginnings = _instants_of((one.session, one.begun) for one in trace.beginnings)
@@ -64,7 +61,7 @@ class Timing:
             return self.asked(request) + request.done - request.now
         if request.taken <= request.now:
             return self.asked(request)
-        return self._queued((_session(request), request.taken), _place(request))
+        return self._queued((request.session, request.taken), _place(request))
 
     def said(self, turn: RecordedTurn) -> float:
         """When the agent spoke."""
@@ -131,11 +128,6 @@ def _first_after(instants: Mapping[str, Sequence[int]], session_id: str, at: int
     return of_session[place] if place < len(of_session) else None
 
 
-def _session(request: Recorded) -> str:
-    named = UUID.search(request.target)
-    return named[0] if named else ""
-
-
 def _new_session(user_id: str) -> str:
     return f"new session of {user_id}"
 
@@ -152,17 +144,19 @@ def _taken_up(requests: Sequence[Recorded]) -> Mapping[tuple[str, int], Sequence
     """The commands that a session's actor took up at one instant."""
     together: defaultdict[tuple[str, int], list[Recorded]] = defaultdict(list)
     for request in requests:
-        if request.taken is not None and _session(request):
-            together[_session(request), request.taken].append(request)
+        if request.taken is not None and request.session:
+            together[request.session, request.taken].append(request)
     return together
 
 
-def _queues(trace: Trace) -> Mapping[tuple[str, int], Sequence[Place]]:
+def _queues(
+    taken_up: Mapping[tuple[str, int], Sequence[Recorded]], turns: Sequence[RecordedTurn]
+) -> Mapping[tuple[str, int], Sequence[Place]]:
     """In which order commands and agents' answers were taken up, by session and instant."""
     queues: defaultdict[tuple[str, int], list[Place]] = defaultdict(list)
-    for take_up, requests in _taken_up(trace.requests).items():
+    for take_up, requests in taken_up.items():
         queues[take_up] += map(_place, requests)
-    for turn in trace.turns:
+    for turn in turns:
         queues[turn.session, turn.at].append(_place_of(turn))
     for queue in queues.values():
         queue.sort()
@@ -190,14 +184,14 @@ def _commits_done(trace: Trace) -> Mapping[tuple[str, int], int]:
     done: dict[tuple[str, int], int] = {(turn.session, turn.at): turn.done for turn in trace.turns}
     for request in trace.requests:
         if request.taken is not None:
-            who = _session(request) or _new_session(request.body["userId"])
+            who = request.session or _new_session(request.body["userId"])
             done.setdefault((who, request.taken), request.done)
     return done
 
 
 def _forgotten(requests: Sequence[Recorded]) -> Mapping[str, int]:
     return {
-        _session(one): one.done
+        one.session: one.done
         for one in requests
         if one.operation == "endSession" and one.status == HTTPStatus.OK
     }
@@ -206,10 +200,10 @@ def _forgotten(requests: Sequence[Recorded]) -> Mapping[str, int]:
 def _reads(requests: Sequence[Recorded]) -> Mapping[tuple[str, int], Read]:
     reads: dict[tuple[str, int], Read] = {}
     for request in requests:
-        if request.operation == "getMessages" and _session(request):
+        if request.operation == "getMessages" and request.session:
             messages = request.answer.get("messages") if request.answer else None
             seen = None if messages is None else [_epoch_ms(message["createdAt"]) for message in messages]
-            reads[_session(request), request.now] = Read(request.done, seen)
+            reads[request.session, request.now] = Read(request.done, seen)
     return reads
 
 

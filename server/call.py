@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from actors.directory import Directory
 from actors.hub import Subscription
-from actors.lifecycle import Transition
+from actors.lifecycle import Transition, taken_at
 from actors.limits import Quota
 from actors.records import Session
 from actors.session import SessionActor
@@ -79,6 +79,11 @@ class Taken(NamedTuple):
     session_id: str
     at: int
     event_id: int
+
+    @classmethod
+    def of(cls, transition: Transition) -> "Taken":
+        session = transition.session
+        return cls(session.id, taken_at(transition), session.event_id)
 
 
 class Reply(NamedTuple):

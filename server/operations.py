@@ -15,7 +15,7 @@ import orjson
 from actors.directory import Wanted
 from actors.errors import Overloaded
 from actors.hub import Subscription
-from actors.lifecycle import Command, Heartbeat, Renew, Retime, Send, Transition, taken_at
+from actors.lifecycle import Command, Heartbeat, Renew, Retime, Send, Transition
 from actors.mailbox import Saving
 from actors.told import Hear, told
 from server import answers, replies
@@ -171,9 +171,8 @@ def _session_after(call: Call, transition: Transition) -> bytes:
 
 def _taken(call: Call, transition: Transition) -> int:
     """Note of whom and when a command was taken up. Gives the instant, as of which it is answered."""
-    at = taken_at(transition)
-    call.taken = Taken(transition.session.id, at, transition.session.event_id)
-    return at
+    call.taken = Taken.of(transition)
+    return call.taken.at
 
 
 def _check_content(call: Call, body: SendMessage) -> None:

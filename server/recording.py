@@ -23,12 +23,12 @@ from actors.agents.base import AgentEntry
 from actors.clock import ScaledClock
 from actors.errors import VigilError
 from actors.events import AgentError, Broadcast
-from actors.lifecycle import Transition, taken_at
+from actors.lifecycle import Transition
 from actors.limits import Limit
 from actors.records import Session
 from actors.turns import TURN_ENDS
 from server.auth import Principal
-from server.call import Call, Reply
+from server.call import Call, Reply, Taken
 from server.site import Plan
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class Recorder:
         self._put = put
         self._clock = clock
         self._callers: dict[str, Note] = {}
-        self._settled: OrderedDict[tuple[str, int], int] = OrderedDict()  # by session and take-up
+        self._settled: OrderedDict[Taken, int] = OrderedDict()  # when it was durable
 
     def begin(self, plan: Plan, start: Start) -> None:
         """The first note."""
@@ -118,9 +118,9 @@ class Recorder:
         elif transition.turn is not None and transition.message is None:
             self._put(("begun", session_id, transition.turn[0], now))
         else:
-            self._note_settled((session_id, taken_at(transition)), now)
+            self._note_settled(Taken.of(transition), now)
 
-    def _note_settled(self, command: tuple[str, int], now: int) -> None:
+    def _note_settled(self, command: Taken, now: int) -> None:
         self._settled[command] = now
         if len(self._settled) > SETTLED_MAX:
             self._settled.popitem(last=False)
@@ -136,7 +136,7 @@ class Recorder:
     def _done(self, call: Call) -> int:
         """When what was asked was durable; where nothing was to be, now."""
         now = self._clock.now()
-        return now if call.taken is None else self._settled.get(call.taken[:2], now)
+        return now if call.taken is None else self._settled.get(call.taken, now)
 
 
 def _said(transition: Transition) -> tuple[str | None, str, str]:

@@ -112,6 +112,10 @@ class Person:
         return await self.server.request(method, BASE + path, own, content)
 
 
+def as_lines(notes: list[Note]) -> list[Any]:
+    return [json.loads(line) for note in notes for line in Lines(salt=b"salt").of(note)]
+
+
 async def hasty(person: Person) -> None:
     """Asks much of one session, and waits for nothing."""
     path = f"/{(await person.create())[0]}"
@@ -306,7 +310,7 @@ async def test_a_request_whose_client_has_gone_is_recorded_too() -> None:
         message = {"content": "hello", "transport": "http"}
         with trio.move_on_after(0.01):
             await person.ask("POST", f"/{session_id}/messages", message)
-    lines = [json.loads(line) for note in notes for line in Lines(salt=b"salt").of(note)]
+    lines = as_lines(notes)
     [line] = [line for line in lines if "operation" in line]
     assert (line["operation"], line["status"], line["answer"]) == ("sendMessage", 0, None)
     assert line["taken"] is not None
@@ -325,7 +329,7 @@ async def test_what_is_answered_after_its_session_is_over_was_durable_before(aut
             nursery.start_soon(person.ask, "POST", f"/{session_id}/messages", sending)
             await trio.sleep(0.05)
             await person.ask("DELETE", f"/{session_id}")
-    lines = [json.loads(line) for note in notes for line in Lines(salt=b"salt").of(note)]
+    lines = as_lines(notes)
     (sent,) = [line for line in lines if line.get("operation") == "sendMessage"]
     (end,) = [line for line in lines if "over" in line]
     assert sent["status"] == 404

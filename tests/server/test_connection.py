@@ -2,8 +2,6 @@
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import trio.testing
 from quart_trio import QuartTrio
 from trio.testing import MockClock
 
-from server.connection import Server
+from server.connection import Server, Stream
 from server.listener import Endpoint, tls_context
 from server.protocols import Limits, send_deadlines
 from tests.server.apps import BIG, Gate, crashing, deaf, unread
@@ -218,7 +216,8 @@ async def test_a_client_that_expects_100_is_told_to_go_on(
         assert (await client.ask(b"abc")).body == b"3"
 
 
-POST_1_GB = b"POST /refuse HTTP/1.1\r\nHost: test\r\nContent-Length: 1073741824\r\n\r\n"
+POST_REFUSED = b"POST /refuse HTTP/1.1\r\nHost: test\r\n"
+POST_1_GB = POST_REFUSED + b"Content-Length: 1073741824\r\n\r\n"
 
 
 @pytest.mark.parametrize("reads", [True, False])
@@ -242,7 +241,7 @@ async def test_an_answer_before_the_end_of_its_request_says_that_it_is_the_last(
     """Else a client would send its next request on a connection that is closing."""
     server = await start(nursery, small_app)
     async with connect(server) as client:
-        answer = await client.ask(b"POST /refuse HTTP/1.1\r\nHost: test\r\n" + framing)
+        answer = await client.ask(POST_REFUSED + framing)
         assert (answer.status, answer.headers[b"connection"]) == (413, b"close")
         assert await assert_cut(client) == b""
 
@@ -256,7 +255,7 @@ async def test_an_answer_to_a_whole_request_that_nobody_read_is_not_the_last(
     server = await start(nursery, small_app)
     async with connect(server) as client:
         for _ in range(20):
-            answer = await client.ask(b"POST /refuse HTTP/1.1\r\nHost: test\r\n" + framing)
+            answer = await client.ask(POST_REFUSED + framing)
             assert (answer.status, answer.headers.get(b"connection")) == (413, None)
 
 
@@ -308,50 +307,40 @@ async def test_a_connection_can_be_handed_over_with_bytes_already_read(
     listener.socket.close()
 
 
+# --- what is left of a connection: what the garbage collector has frozen it never frees
+
+
+async def left_over(app: QuartTrio, stream: Stream, client: trio.abc.Stream, sent: bytes) -> object:
+    """The connection, once its client has sent this and is gone, if nobody has collected garbage since."""
+    server = Server(app)
+    gc.disable()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.serve_connection, stream)
+            await client.send_all(sent)
+            await trio.testing.wait_all_tasks_blocked(SHORT_S)
+            (connection,) = map(weakref.ref, server.connections)
+            await trio.aclose_forcefully(client)
+        return connection()
+    finally:
+        gc.enable()
+
+
 @pytest.mark.parametrize("sent", [b"", GET, UPGRADE % b""])
 async def test_a_client_that_has_gone_leaves_nothing_to_the_garbage_collector(
     small_app: QuartTrio, sent: bytes
 ) -> None:
-    """What the collector has frozen it never frees, so what a connection was must go by itself."""
-    server = Server(small_app)
     ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
-    with no_garbage_collector():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve_connection, theirs)
-            connection = await weakly(server, ours, sent)
-            await ours.aclose()
-        assert connection() is None
+    assert await left_over(small_app, theirs, ours, sent) is None
 
 
 async def test_an_http2_client_that_has_gone_leaves_nothing_to_the_garbage_collector(
     small_app: QuartTrio, secure: Endpoint
 ) -> None:
-    server = Server(small_app)
     ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
     client = trio.SSLStream(ours, client_context(secure, "h2"), server_hostname="localhost")
     context = tls_context(secure)
     assert context is not None
     tls = trio.SSLStream(theirs, context, server_side=True, https_compatible=True)
-    with no_garbage_collector():
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve_connection, tls)
-            connection = await weakly(server, client, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
-            await ours.aclose()
-        assert connection() is None
-
-
-@contextmanager
-def no_garbage_collector() -> Iterator[None]:
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
-async def weakly(server: Server, client: trio.abc.Stream, sent: bytes) -> Callable[[], object]:
-    """The connection of its one client, once it has dealt with what was sent."""
-    await client.send_all(sent)
-    await trio.testing.wait_all_tasks_blocked(SHORT_S)
-    (connection,) = server.connections
-    return weakref.ref(connection)
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+    assert await left_over(small_app, tls, client, preface) is None
