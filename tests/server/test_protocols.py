@@ -181,7 +181,6 @@ GOOD: dict[str, bytes] = {
     "HTTP/1.0 without a host": b"GET / HTTP/1.0\r\n\r\n",
     "an absolute target": b"GET http://test/?a=1 HTTP/1.1\r\nHost: test\r\n\r\n",
     "an absolute target without a path": b"GET HTTP://test HTTP/1.1\r\nHost: test\r\n\r\n",
-    "an absolute target on a strange host": b"GET http://[/ HTTP/1.1\r\nHost: test\r\n\r\n",
 }
 
 
