@@ -77,7 +77,8 @@ _PARAMETERS: Mapping[str, Json] = {
         "name": "sessionId",
         "in": "path",
         "required": True,
-        "description": "The id that create answered with, in any case. An unknown one, and one that is no UUID, is 404.",
+        "description": "The id that create answered with, in any case. An unknown one, and one that is no UUID, "
+        "is 404.",
         "schema": {"type": "string", "format": "uuid", "examples": [examples.SESSION_ID]},
     },
     "idempotencyKey": {

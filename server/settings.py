@@ -8,7 +8,6 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import (
@@ -26,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from actors.errors import VigilError
 from actors.limits import Limit
 from actors.records import TimeoutConfig
+from server import origins
 
 
 class SettingsError(VigilError):
@@ -67,12 +67,10 @@ def _origins(value: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def _origin(text: str) -> str:
-    match = _ORIGIN.fullmatch(text.lower())
-    if match is None:
+    found = origins.origin(text)
+    if found is None:
         raise ValueError("not an origin")
-    scheme, host, port = match.groups()
-    shown = "" if port in (None, _USUAL_PORT.get(scheme)) else f":{port}"
-    return f"{scheme}://{host}{shown}"
+    return found
 
 
 def _api_key(value: object) -> object:
@@ -92,8 +90,6 @@ def _not_empty(value: object) -> object:
     return value
 
 
-_USUAL_PORT = MappingProxyType({"http": "80", "https": "443"})
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
 _API_KEY = re.compile(r"[A-Za-z0-9._~-]{16,}", re.ASCII)
 _STORE = r"^(memory:|sqlite:[^:].*)$"
 

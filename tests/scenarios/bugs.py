@@ -54,9 +54,9 @@ def _acknowledge_first(patch: Patch) -> None:
 def _take_each_turn_twice(patch: Patch) -> None:
     submit = Turns._submit
 
-    def twice(self: Turns, actor: session.SessionActor, owed: Any) -> None:
-        submit(self, actor, owed)
-        submit(self, actor, owed)
+    def twice(self: Turns, actor: session.SessionActor, *owed: Any) -> None:
+        submit(self, actor, *owed)
+        submit(self, actor, *owed)
 
     patch.setattr(Turns, "_submit", twice)
 
