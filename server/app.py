@@ -100,13 +100,17 @@ def _path(head: BaseRequestWebsocket) -> str:
 
 
 def _method(head: BaseRequestWebsocket) -> str:
-    """As it stands on the wire: Hypercorn's own is in upper case (`server.protocols` tells)."""
-    state: Mapping[str, Any] = head.scope.get("state", {})
-    return str(state.get("method", head.method))
+    """As it stands on the wire; Quart's own is in upper case."""
+    return str(head.scope.get("method", "GET"))
 
 
 class _Connection(TrioASGIHTTPConnection):
-    """Closes a stream also when its client had gone before the first byte of it."""
+    """Keeps the method as it stands, and closes a stream also when its client had gone before the first byte of it."""
+
+    def _create_request_from_scope(self, send: ASGISendCallable) -> QuartRequest:
+        # Hypercorn's own dict, in which it has the method in upper case: `head` would get no body.
+        self.scope["method"] = self.scope.get("state", {}).get("method", self.scope["method"])
+        return super()._create_request_from_scope(send)
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         try:
