@@ -37,12 +37,13 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
+from server.request_heads import HOST, plain, refusal
+
 _log = structlog.get_logger()
 
 _SEND_BYTES_PER_S = 64 * 1024  # the slowest that a long answer may be read, beyond its first send_s
 _PIECE_BYTES = 64 * 1024
 _GOODBYE_S = 0.1  # for an app that is not reading to hear that its client has gone
-_HEADERS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,11 +251,11 @@ class Http1(H11Protocol):
         """Hypercorn would switch to h2c here."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        status = _refusal(request, self.config.limits.head_bytes)
+        status = refusal(request, self.config.limits.head_bytes)
         if status is None:
             # What an app finds in its scope's state: Hypercorn's scope has the method in upper case.
             self.connection_state.update(method=request.method.decode(), go_on=self._go_on)
-            await super()._create_stream(_plain(request))
+            await super()._create_stream(plain(request))
         else:
             await self._send_error_response(status)
             await self.send(Closed())
@@ -392,50 +393,5 @@ class _Log(Logger):
 
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
-# RFC 3986 3.2: host and port, without a user. An empty host names nobody (RFC 9110 4.2.1).
-_HOST = (
-    rb"(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+(?::[0-9]*)?"
-    rb"|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?"
-)
-HOST = re.compile(_HOST)
 _HOSTS = (b"host", b":authority")
-_NEVER = frozenset({b"sec-websocket-extensions"})
-_ONLY_WITH_GET = _NEVER | {b"upgrade"}
-_VERSIONS = {b"1.0", b"1.1"}  # prior knowledge of h2c arrives as a request in HTTP/2.0
-_ABSOLUTE = re.compile(rb"https?://(%b)(?:/(.*)|(\?.*))?" % _HOST, re.IGNORECASE)
-
-
-def _refusal(request: h11.Request, head_bytes: int) -> int | None:
-    """The status for a request that no app should see. h11 itself bounds only heads that come in pieces."""
-    headers = list(request.headers)
-    names = {name for name, _ in headers}
-    size = len(request.target) + sum(len(name) + len(value) for name, value in headers)
-    if len(headers) > _HEADERS_MAX or size > head_bytes:
-        return 431
-    if request.http_version not in _VERSIONS or {b"content-length", b"transfer-encoding"} <= names:
-        return 400
-    if any(name == b"host" and not HOST.fullmatch(value) for name, value in headers):
-        return 400
-    known = request.target.startswith(b"/") or request.target == b"*" or _ABSOLUTE.fullmatch(request.target)
-    return None if known else 400
-
-
-def _plain(request: h11.Request) -> h11.Request:
-    """The request with its target in origin form and its host as the target says it, without an offer to compress
-    WebSocket messages, and an upgrade with GET alone.
-    """
-    absolute = _ABSOLUTE.fullmatch(request.target)
-    dropped = _NEVER if request.method == b"GET" else _ONLY_WITH_GET
-    if absolute:
-        dropped = dropped | {b"host"}
-    headers = [header for header in request.headers if header[0] not in dropped]
-    if not absolute and len(headers) == len(request.headers):
-        return request
-    target = request.target
-    if absolute:
-        host, path, query = absolute.groups(b"")
-        target, headers = b"/" + path + query, [(b"host", host), *headers]
-    return h11.Request(
-        method=request.method, target=target, headers=headers, http_version=request.http_version
-    )
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
