@@ -38,12 +38,15 @@ class Resync(NamedTuple):
     at: int
 
 
+News = Event | Chunk | Resync
+
+
 class Notice:
     """What listeners get. The first one to send it sets `frame`, for the others to use."""
 
     __slots__ = ("bytes", "frame", "news")
 
-    def __init__(self, news: Event | Chunk | Resync) -> None:
+    def __init__(self, news: News) -> None:
         self.news = news
         self.bytes = _bytes(news)
         self.frame: str | None = None
@@ -58,12 +61,14 @@ class Subscription:
     """One listener's unread notices. Iterate to read; `ended` tells why the iteration came to its end.
 
     A listener that has too many unread is cut: what was unread is dropped, and `cut` is set, so that one that is
-    stuck in sending hears of it too.
+    stuck in sending hears of it too. One that waits for something in particular says with `wants` what it is: the rest
+    is not its to read, and does not count.
     """
 
-    __slots__ = ("_reader", "_unread", "_unread_bytes", "cut", "ended")
+    __slots__ = ("_reader", "_unread", "_unread_bytes", "cut", "ended", "wants")
 
     def __init__(self) -> None:
+        self.wants: Callable[[News], bool] | None = None
         self.ended: Ending | None = None
         self.cut = trio.Event()
         self._unread: deque[Notice] = deque()
@@ -86,7 +91,7 @@ class Subscription:
 
     def put(self, notice: Notice) -> None:
         """Hand over a notice, or cut the listener that has too many unread already."""
-        if self.ended is not None:
+        if self.ended is not None or (self.wants is not None and not self.wants(notice.news)):
             return
         if len(self._unread) >= UNREAD_MAX or self._unread_bytes + notice.bytes > UNREAD_BYTES_MAX:
             self.cut_off("slow")
@@ -303,7 +308,7 @@ def _hand_out(channel: _Channel, notice: Notice) -> None:
         del channel.listeners[listener]
 
 
-def _bytes(news: Event | Chunk | Resync) -> int:
+def _bytes(news: News) -> int:
     """About how long the news is as UTF-8, without making its JSON, and what keeping it costs beside."""
     if isinstance(news, Event):
         data = news.data

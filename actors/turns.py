@@ -18,22 +18,28 @@ from actors.clock import ScaledClock
 from actors.errors import AgentFailed, AgentTimedOut, Overloaded, StoreUnavailable, VigilError
 from actors.hub import Chunk, Hub
 from actors.lifecycle import Answer, BeginTurn, Command, FailTurn
-from actors.records import Message, TurnState
+from actors.records import Message, Session, TurnState
 from actors.session import RETRY_S, SessionActor
 from actors.stores.base import Store
 
 log = structlog.get_logger()
 
-WAITING_MAX = 16  # turns of one session
+WAITING_MAX = 256  # turns of one session, beside the one that runs
+HELD_MAX = 16  # of a session's turns have their message at hand; those behind them read it when they begin
 TURN_ENDS: frozenset[TurnState] = frozenset({"answered", "failed"})
 _AFTER_RESTART: dict[TurnState, TurnState] = {"waiting": "started", "started": "retried", "retried": "failed"}
 
 
 class _Owed(NamedTuple):
-    """A message that waits for its answer, and the state its turn takes when it begins: "" for it has begun."""
+    """A message that waits for its answer, and the state its turn takes when it begins: "" for it has begun.
 
-    message: Message
+    `message` is None for one that waits far behind: many of them, with all that people attach, are not kept twice.
+    """
+
+    id: str
+    created_at: int
     begins_as: TurnState
+    message: Message | None
 
 
 class _Speech:
@@ -102,7 +108,7 @@ class Turns:
     def owes(self, session_id: str, created_at: int) -> bool:
         """Whether the turn of the message at `created_at` is running or waits."""
         queue = self._queues.get(session_id)
-        return queue is not None and any(owed.message.created_at == created_at for owed in queue.owed)
+        return queue is not None and any(owed.created_at == created_at for owed in queue.owed)
 
     def wants(self, agent_id: str) -> bool:
         """Whether a message to this agent starts a turn: one that is unknown by now has its turn fail."""
@@ -112,7 +118,7 @@ class Turns:
     def claim(self, session_id: str) -> "Claim":
         """Keep room for one more turn while a send is under way. Raises Overloaded when too many wait."""
         queue = self._queues.setdefault(session_id, _Queue())
-        if len(queue.owed) + queue.claimed >= WAITING_MAX:
+        if len(queue.owed) + queue.claimed > WAITING_MAX:  # the first of them does not wait, it runs
             raise Overloaded("Too many messages wait for this session's agent")
         state: TurnState = "waiting" if queue.owed or queue.claimed else "started"
         queue.claimed += 1
@@ -124,15 +130,16 @@ class Turns:
 
     def submit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
         """Queue the turn of a message that was just committed; `state` is the committed one."""
-        self._submit(actor, _Owed(message, "started" if state == "waiting" else ""))
+        self._submit(actor, message, "started" if state == "waiting" else "")
 
     def resubmit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
         """Queue the turn of a message that was committed before a restart."""
-        self._submit(actor, _Owed(message, _AFTER_RESTART[state]))
+        self._submit(actor, message, _AFTER_RESTART[state])
 
-    def _submit(self, actor: SessionActor, owed: _Owed) -> None:
+    def _submit(self, actor: SessionActor, message: Message, begins_as: TurnState) -> None:
         queue = self._queues.setdefault(actor.state.id, _Queue())
-        queue.owed.append(owed)
+        held = message if len(queue.owed) < HELD_MAX else None
+        queue.owed.append(_Owed(message.id, message.created_at, begins_as, held))
         if not queue.working:
             queue.working = True
             queue.scope = trio.CancelScope()
@@ -141,7 +148,7 @@ class Turns:
     def settle(self, session_id: str, created_at: int) -> None:
         """The end of the turn of the message at `created_at` is committed and published: it is owed no more."""
         queue = self._queues.get(session_id)
-        if queue is not None and queue.owed and queue.owed[0].message.created_at == created_at:
+        if queue is not None and queue.owed and queue.owed[0].created_at == created_at:
             queue.owed.popleft()
 
     def cancel(self, session_id: str) -> None:
@@ -163,28 +170,41 @@ class Turns:
             del self._queues[session_id]
 
     async def _take_turn(self, actor: SessionActor, owed: _Owed) -> None:
-        message = owed.message
         try:
             reply = await self._begin(actor, owed)
         except AgentFailed as failure:
-            await _commit(actor, FailTurn(message.created_at, message.id, failure.code, str(failure)))
+            await _commit(actor, FailTurn(owed.created_at, owed.id, failure.code, str(failure)))
         else:
-            await _commit(actor, Answer(self._new_id(), reply.content, reply.metadata, message.created_at))
+            await _commit(actor, Answer(self._new_id(), reply.content, reply.metadata, owed.created_at))
 
     async def _begin(self, actor: SessionActor, owed: _Owed) -> Reply:
         if owed.begins_as == "failed":
             raise AgentFailed("The agent was interrupted twice while it answered")
         if owed.begins_as:
-            await _commit(actor, BeginTurn(owed.message.created_at, owed.begins_as))
+            await _commit(actor, BeginTurn(owed.created_at, owed.begins_as))
         await trio.lowlevel.checkpoint_if_cancelled()  # the session may be over
-        return await self._ask_agent(actor, owed.message)
+        message = owed.message or await self._stored(actor.session.key, owed.created_at)
+        return await self._ask_agent(actor, message)
+
+    async def _stored(self, key: int, created_at: int) -> Message:
+        """The message at this instant, however long the store takes to come back."""
+        while True:
+            try:
+                page = await self._store.history(key, created_at + 1, created_at - 1, 1)
+                await trio.lowlevel.checkpoint_if_cancelled()  # its session may have gone, and it with it
+                return page.messages[0]
+            except StoreUnavailable:
+                await trio.sleep(RETRY_S)
+            except Exception:
+                log.exception("a message that waited for its turn cannot be read", session_key=key)
+                raise AgentFailed("The message could not be read any more") from None
 
     async def _ask_agent(self, actor: SessionActor, message: Message) -> Reply:
         session = actor.session
         entry = self._agents.get(session.agent_id)
         if entry is None or entry.agent is None:
             raise AgentFailed("The agent is no longer in the catalogue")
-        look_back = partial(self._history, session.key, message)
+        look_back = partial(self._history, session, message)
         speech = _Speech(partial(self._say, session.id, message.id))
         turn = Turn(session, message, look_back, speech.say)
         try:
@@ -200,11 +220,16 @@ class Turns:
         finally:
             speech.flush()
 
-    async def _history(self, key: int, question: Message, limit: int) -> Sequence[Message]:
+    async def _history(self, session: Session, question: Message, limit: int) -> Sequence[Message]:
         """What was said so far: answers that came after the question too, but not the questions that wait."""
-        newest = (await self._store.history(key, None, None, limit + WAITING_MAX)).messages
-        said = [one for one in newest if one.is_agent or one.created_at < question.created_at]
-        return said[:limit]
+        queue = self._queues.get(session.id)  # None when the session is over
+        wanted = limit + (len(queue.owed) - 1 if queue else 0)
+        while True:
+            page = await self._store.history(session.key, None, None, wanted)
+            said = [one for one in page.messages if one.is_agent or one.created_at < question.created_at]
+            if len(said) >= limit or not page.has_more:
+                return said[:limit]
+            wanted = limit + len(page.messages) - len(said)  # more were asked meanwhile
 
     def _say(self, session_id: str, message_id: str, piece: str) -> None:
         self._hub.say(Chunk(session_id, self._clock.now(), message_id, piece))

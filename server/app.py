@@ -3,7 +3,8 @@
 It turns Quart's requests into `Request` and `Reply` into Quart's responses. It decides nothing.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import trio
 from hypercorn.typing import ASGISendCallable
@@ -11,19 +12,21 @@ from quart import Response, has_request_context, request, websocket
 from quart.typing import ResponseTypes
 from quart.wrappers import Request as QuartRequest
 from quart.wrappers import Websocket
+from quart.wrappers.base import BaseRequestWebsocket
 from quart.wrappers.response import IterableBody
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
-from werkzeug.routing import BaseConverter
+from werkzeug.routing import Rule
 
 from server import gateway, stream
 from server.auth import SUBPROTOCOL
 from server.call import Reply, Site
-from server.errors import MethodNotAllowed, PayloadTooLarge, RouteNotFound
+from server.errors import MethodNotAllowed, PayloadTooLarge, RequestError, RouteNotFound
 from server.routes import ROUTES, Route
+from server.routing import match
 from server.schemas import Invalid
 
 BODY_TIMEOUT_S = 30.0
@@ -31,14 +34,12 @@ BODY_TIMEOUT_S = 30.0
 
 def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio:
     """The ASGI application of one site."""
-    app = QuartTrio("vigil", static_folder=None)
+    app = _App(site.root_path)
     app.asgi_http_class = _Connection
     app.config["MAX_CONTENT_LENGTH"] = gateway.BODY_BYTES_MAX  # so much does Quart collect before it is asked
     app.config["BODY_TIMEOUT"] = None
-    app.url_map.merge_slashes = False
-    app.url_map.converters["session"] = _SessionId
     for route in ROUTES:
-        path = route.path.replace("{sessionId}", "<session:session_id>")
+        path = route.path.replace("{sessionId}", "<session_id>")
         app.add_url_rule(
             path,
             route.name,
@@ -47,13 +48,69 @@ def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio
             provide_automatic_options=False,
         )
         if route.is_websocket:
-            app.add_websocket(path, f"{route.name}Socket", _socket_view(site, route))
+            app.add_websocket(path, route.name + _SOCKET, _socket_view(site, route))
     app.register_error_handler(HTTPException, _refuser(site, body_timeout_s))
     return app
 
 
+_SOCKET = "Socket"  # what the endpoint of a row's WebSocket has after the row's name
+
+
+class _App(QuartTrio):
+    """Quart with the table's own matching, for all ways in to match alike: Quart's merges slashes and decodes."""
+
+    def __init__(self, root_path: str) -> None:
+        super().__init__("vigil", static_folder=None)
+        self._root_path = root_path
+        self._rules: dict[str, Rule] = {}
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> Any:
+        if request is None:
+            return None
+        if not self._rules:
+            self._rules = {rule.endpoint: rule for rule in self.url_map.iter_rules()}
+        return _Matcher(self._rules, request, self._root_path)
+
+
+class _Matcher:
+    """What Quart asks which rule a request or WebSocket is for. Raises werkzeug's NotFound or MethodNotAllowed."""
+
+    def __init__(self, rules: Mapping[str, Rule], head: BaseRequestWebsocket, root_path: str) -> None:
+        self._rules = rules
+        self._head = head
+        self._root_path = root_path
+
+    def match(self, *, return_rule: bool) -> tuple[Rule, Mapping[str, str]]:  # noqa: ARG002  Quart's call
+        try:
+            route, session_id = match(_method(self._head), _path(self._head), self._root_path)
+        except MethodNotAllowed as error:
+            raise WrongMethod(error.allowed.split(", ")) from None
+        except RequestError:
+            raise NotFound from None
+        rule = self._rules.get(route.name + _SOCKET if isinstance(self._head, Websocket) else route.name)
+        if rule is None:
+            raise NotFound
+        return rule, {"session_id": session_id} if "{sessionId}" in route.path else {}
+
+
+def _path(head: BaseRequestWebsocket) -> str:
+    """As it stands on the wire, where the ASGI server tells that; Quart's own is decoded."""
+    raw = head.scope.get("raw_path")
+    return raw.decode("latin-1") if raw else head.path
+
+
+def _method(head: BaseRequestWebsocket) -> str:
+    """As it stands on the wire; Quart's own is in upper case."""
+    return str(head.scope.get("method", "GET"))
+
+
 class _Connection(TrioASGIHTTPConnection):
-    """Closes a stream also when its client had gone before the first byte of it."""
+    """Keeps the method as it stands, and closes a stream also when its client had gone before the first byte of it."""
+
+    def _create_request_from_scope(self, send: ASGISendCallable) -> QuartRequest:
+        # Hypercorn's own dict, in which it has the method in upper case: `head` would get no body.
+        self.scope["method"] = self.scope.get("state", {}).get("method", self.scope["method"])
+        return super()._create_request_from_scope(send)
 
     async def _send_response(self, send: ASGISendCallable, response: ResponseTypes) -> None:
         try:
@@ -65,13 +122,6 @@ class _Connection(TrioASGIHTTPConnection):
                     pass
 
 
-class _SessionId(BaseConverter):
-    """Any id, but not the one path that means something else: there, another method is 405."""
-
-    regex = "(?!health$)[^/]+"
-    part_isolating = True
-
-
 class _Head:
     """The head of Quart's request, or of its WebSocket, as the gateway wants it."""
 
@@ -81,11 +131,11 @@ class _Head:
 
     @property
     def method(self) -> str:
-        return self._head.method
+        return _method(self._head)
 
     @property
     def path(self) -> str:
-        return self._head.path
+        return _path(self._head)
 
     @property
     def query_string(self) -> bytes:
@@ -108,6 +158,7 @@ class _QuartRequest(_Head):
     async def body(self, bytes_max: int) -> bytes:
         if (self._request.content_length or 0) > bytes_max:
             raise PayloadTooLarge(bytes_max)
+        await _ask_for_body(self._request)
         body = bytearray()
         with trio.move_on_after(self._body_timeout_s) as patience:
             try:
@@ -121,6 +172,13 @@ class _QuartRequest(_Head):
             message = f"did not arrive within {self._body_timeout_s:g} seconds"
             raise Invalid([{"path": "", "message": message}])
         return bytes(body)
+
+
+async def _ask_for_body(head: QuartRequest) -> None:
+    """Tell a client that waits for `100 Continue` to go on: nothing that its headers tell refuses it."""
+    go_on = head.scope.get("state", {}).get("go_on")
+    if go_on is not None:
+        await go_on()
 
 
 def _current(session_id: str, body_timeout_s: float) -> _QuartRequest:

@@ -90,7 +90,8 @@ class Authenticator:
         return f"{session_id}.{self._signature(session_id)}"
 
     def _check_token(self, credential: str) -> Principal:
-        session_id, _, signature = credential.rpartition(".")
+        named, _, signature = credential.rpartition(".")
+        session_id = named.lower()  # some platforms print ids in upper case; the server writes them in lower
         if not hmac.compare_digest(signature, self._signature(session_id)):
             raise _bad_credentials()
         return Principal(session_id, "session token", _TOKEN_SCOPES, session_id)

@@ -25,14 +25,15 @@ class Request(Protocol):
     def method(self) -> str: ...
 
     @property
-    def path(self) -> str: ...
+    def path(self) -> str:
+        """As it stands on the wire, without the query."""
 
     @property
     def query_string(self) -> bytes: ...
 
     @property
     def session_id(self) -> str:
-        """From the path; "" when it names none."""
+        """From the path, a UUID in lower case; "" when it names none."""
 
     def header(self, name: str) -> Sequence[str]:
         """All values of a header; `name` in lower case."""
@@ -114,6 +115,7 @@ class Site:
     docs: Page
     content_policy: bool = True
     allowed_origins: frozenset[str] = frozenset()
+    root_path: str = ""  # what every path begins with
     ready: bool = True
     logs_requests: bool = True  # a line for each, if the log's level takes it
     listeners: dict[Subscription, Principal] = field(default_factory=dict)  # on the events WebSockets

@@ -15,6 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from server.addresses import UNIX
 from server.keys import ENVIRONMENT_KEY, clear_key_file, has_clear_key, keys_table, new_key, revoke_key
 from server.settings import SETTINGS, Setting, Settings
 
@@ -153,8 +154,13 @@ def settings_table() -> str:
     return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in rows)
 
 
+def base_url(url: str, root_path: str) -> str:
+    """What stands before the paths of the API; a socket file (unix:PATH) has nothing like that."""
+    return url if url.startswith(UNIX) else url + root_path
+
+
 def curl_line(url: str, settings: Settings, agent_id: str = "agent-123") -> str | None:
-    """A shell command that creates a session at `url`; None when no key is known in clear.
+    """A shell command that creates a session at `url`, a base URL or unix:PATH; None when no key is known in clear.
 
     Raises KeysError or DataDirError.
     """
@@ -163,10 +169,22 @@ def curl_line(url: str, settings: Settings, agent_id: str = "agent-123") -> str 
         return None
     body = json.dumps({"agentId": agent_id, "userId": "user-456"}, separators=(",", ":"), ensure_ascii=False)
     return (
-        f"curl -X POST {shlex.quote(f'{url}/api/messaging/sessions')} "
+        f"curl {_through(url)}-X POST {shlex.quote(f'{_named(url, settings)}/api/messaging/sessions')} "
         f'-H "Authorization: Bearer {key}" '
         f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )
+
+
+def _through(url: str) -> str:
+    """The option that leads curl to a socket file."""
+    return f"--unix-socket {shlex.quote(url.removeprefix(UNIX))} " if url.startswith(UNIX) else ""
+
+
+def _named(url: str, settings: Settings) -> str:
+    """The base URL that curl is to name."""
+    if not url.startswith(UNIX):
+        return url
+    return f"{'https' if settings.tls_cert else 'http'}://localhost{settings.root_path}"
 
 
 class _Help(argparse.HelpFormatter):
@@ -183,6 +201,7 @@ _KEY_ACTIONS = {
 
 
 _SHAPES: dict[str, dict[str, Any]] = {
+    "host": {"action": "append"},
     "allow_origin": {"action": "extend", "nargs": "+"},
     "record_content": {"nargs": "?", "const": "true"},  # the flag alone says yes
 }

@@ -176,6 +176,11 @@ async def send_in_time(stream: Stream, data: bytes, patience_s: float) -> None:
         raise trio.TooSlowError
 
 
+def _host_and_port(address: Any) -> tuple[str, int] | None:
+    """None for a socket file."""
+    return address[:2] if isinstance(address, tuple) else None
+
+
 class Connection:
     """A client: its stream, the protocol object that speaks with it, and its deadlines."""
 
@@ -231,7 +236,7 @@ class Connection:
         secure = isinstance(self._stream, trio.SSLStream)
         state = ConnectionState(server.state.copy())
         socket = socket_of(self._stream)
-        peers = socket.getpeername()[:2], socket.getsockname()[:2]
+        peers = _host_and_port(socket.getpeername()), _host_and_port(socket.getsockname())
         return server.app, server.config, server.context, tasks, state, secure, *peers, self._send
 
     async def _read(self, received: bytes) -> None:

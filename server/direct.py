@@ -6,7 +6,6 @@ Nothing of HTTP's framing is here, so nothing of it is tested by it; everything 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import unquote
 
 import orjson
 import trio
@@ -77,7 +76,7 @@ class Direct:
         await trio.lowlevel.checkpoint()  # what is due at this instant may come first, as on any way in
         request = _Request(method, target, headers, content)
         try:
-            route, request.session_id = match(method, request.path)
+            route, request.session_id = match(method, request.path, self._site.root_path)
         except RequestError as error:
             reply = gateway.refuse(self._site, request, error)
         else:
@@ -88,7 +87,7 @@ class Direct:
     async def listen(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> AsyncIterator[Listener]:
         """A WebSocket handshake, and the events until the block is left."""
         request = _Request("GET", target, headers, b"")
-        route, request.session_id = match("GET", request.path)
+        route, request.session_id = match("GET", request.path, self._site.root_path)
         reply, subscription = await gateway.listen(self._site, route, request)
         try:
             yield Listener(await _read(reply), subscription)
@@ -103,7 +102,7 @@ class _Request(Request):
     ) -> None:
         path, _, query = target.partition("?")
         self._method = method
-        self._path = unquote(path) if "%" in path else path
+        self._path = path
         self._query = query.encode()
         self._content = content
         self._headers: dict[str, list[str]] = {}

@@ -139,7 +139,9 @@ def _operation(document: Json, method: str, path: str, operation: Json) -> Opera
         body=_pretty(content["example"]) if is_needed else "",
         answers=[_answer(document, status, entry) for status, entry in responses if not _is_error(entry)],
         failures=[failure for status, entry in responses for failure in _failures(status, entry)],
-        command=_command(method.upper(), path, operation, content["example"] if is_needed else None),
+        command=_command(
+            method.upper(), path, operation, content["example"] if is_needed else None, _base(document)
+        ),
     )
 
 
@@ -187,12 +189,17 @@ def _all_failures(document: Json) -> list[Failure]:
     return sorted(found.values(), key=lambda failure: (failure.status, failure.code))
 
 
-def _command(method: str, path: str, operation: Json, body: object) -> str:
+def _base(document: Json) -> str:
+    """What every URL begins with."""
+    return _ORIGIN + str(document["servers"][0]["url"]).removesuffix("/")
+
+
+def _command(method: str, path: str, operation: Json, body: object, base: str) -> str:
     if "101" in operation["responses"]:
-        address = f"ws{_ORIGIN.removeprefix('http')}{path.replace('{sessionId}', '${SESSION_ID}')}"
+        address = f"ws{base.removeprefix('http')}{path.replace('{sessionId}', '${SESSION_ID}')}"
         return f"new WebSocket(`{address}`, ['vigil.v1', `bearer.${{TOKEN}}`])"
     verb = "" if method == "GET" else f"-X {method} "
-    parts = [f'curl {verb}"{_ORIGIN}{path.replace("{sessionId}", "$SESSION_ID")}"']
+    parts = [f'curl {verb}"{base}{path.replace("{sessionId}", "$SESSION_ID")}"']
     if operation["security"]:
         parts.append('-H "Authorization: Bearer $TOKEN"')
     if body is not None:

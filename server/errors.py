@@ -59,8 +59,8 @@ class PayloadTooLarge(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    def __init__(self) -> None:
-        super().__init__("The body must be application/json in UTF-8: check the Content-Type header")
+    def __init__(self, wrong: str) -> None:
+        super().__init__(f"The body must be application/json in UTF-8, not compressed: {wrong}")
 
 
 class OriginRefused(RequestError):

@@ -125,7 +125,7 @@ ERRORS: tuple[Exception, ...] = (
     KeyInFlight(),
     SessionExpired(_TOMBSTONE),
     PayloadTooLarge(262_144),
-    UnsupportedMediaType(),
+    UnsupportedMediaType("its Content-Type is 'text/plain'"),
     RenewalRefused(SESSION_ID, "max_duration"),
     KeyReused(),
     RateLimited(Refused("session", 60, 60, 12_340, ())),

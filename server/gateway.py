@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from functools import cache, lru_cache, partial
+from itertools import chain
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -236,8 +237,7 @@ def subprotocols(request: Request) -> list[str]:
 def _check_origin(call: Call) -> None:
     """A browser names the page's origin, and lets any page connect: ours and the listed ones may."""
     origin = cors.origin(call)
-    own = {f"{scheme}://{host}" for host in call.request.header("host") for scheme in ("http", "https")}
-    if origin and origin not in own | call.site.allowed_origins:
+    if origin and not cors.is_own(call) and not cors.is_allowed(call):
         raise OriginRefused(origin)
 
 
@@ -252,16 +252,27 @@ def _live_actor(call: Call, route: Route) -> SessionActor | None:
 
 
 def _body(call: Call, model: type[BaseModel]) -> BaseModel:
-    if model is NoBody:
-        return validate_body(NoBody, strict_json.parse(call.raw_body)) if call.raw_body else _NO_BODY
-    if call.raw_body and not _is_json(tuple(call.request.header("content-type"))):
-        raise UnsupportedMediaType
+    needs_none = model is NoBody
+    if needs_none and not call.raw_body:
+        return _NO_BODY
+    if call.raw_body:
+        _check_media_type(call.request, of_any_type=needs_none)
     return validate_body(model, strict_json.parse(call.raw_body))
 
 
+def _check_media_type(request: Request, *, of_any_type: bool) -> None:
+    """Raises UnsupportedMediaType, which says what it is that cannot be read."""
+    types = () if of_any_type else tuple(request.header("content-type")) or ("",)
+    wrong = _unreadable(types, tuple(request.header("content-encoding")))
+    if wrong is not None:
+        raise UnsupportedMediaType(wrong)
+
+
 @lru_cache(maxsize=256)
-def _is_json(content_types: tuple[str, ...]) -> bool:
-    return bool(content_types) and all(map(strict_json.is_json, content_types))
+def _unreadable(content_types: tuple[str, ...], encodings: tuple[str, ...]) -> str | None:
+    """What is wrong with a body of such headers, in words; None for nothing. Most requests have the same ones."""
+    found = map(strict_json.wrong_type, content_types), map(strict_json.wrong_encoding, encodings)
+    return next((wrong for wrong in chain(*found) if wrong is not None), None)
 
 
 def _query(call: Call, route: Route) -> BaseModel:

@@ -8,11 +8,13 @@ and must agree. Everything else, good or bad, is `NotHot`: somebody else's to an
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from server.gateway import BODY_BYTES_MAX
 from server.routes import BASE, ROUTES, Route
+from server.routing import canonical
 
 HEAD_BYTES_MAX = 4 * 1024
 
@@ -46,13 +48,33 @@ class HotRequest:
         return self.content
 
 
-def read(received: bytes, at: int) -> HotRequest | None:
-    """The request that begins at `at`; None when it is not whole yet. Raises NotHot."""
+class RequestLines(NamedTuple):
+    """The request lines that are taken: whole ones, and how they begin."""
+
+    whole: re.Pattern[bytes]
+    beginnings: tuple[bytes, ...]
+
+
+def request_lines(root_path: str) -> RequestLines:
+    """Those of a site whose every path begins with `root_path`."""
+    base = (root_path + BASE).encode()
+    pattern = (
+        rb"(GET|POST) (%b(?:/([A-Za-z0-9-]{1,64})(/[a-z]+)?)?)(?:\?([A-Za-z0-9=&._-]{0,256}))? HTTP/1\.1\r\n"
+    )
+    return RequestLines(re.compile(pattern % re.escape(base)), (b"GET " + base, b"POST " + base))
+
+
+def read(received: bytes, at: int, lines: RequestLines | None = None) -> HotRequest | None:
+    """The request that begins at `at`; None when it is not whole yet. Without a root path unless `lines` say so.
+
+    Raises NotHot.
+    """
+    lines = lines or _AT_THE_ROOT
     head_end = received.find(b"\r\n\r\n", at) + 4
     if head_end < at + 4:
-        _check_beginning(received, at)
+        _check_beginning(received, at, lines.beginnings)
         return None
-    line = _LINE.match(received, at, head_end)
+    line = lines.whole.match(received, at, head_end)
     if line is None:
         raise NotHot
     method, path, session_id, below, query = line.groups(b"")
@@ -68,7 +90,7 @@ def read(received: bytes, at: int) -> HotRequest | None:
     body = received[head_end:end]
     if route is _SEND and _NAMES_A_TRANSPORT.search(body):
         raise NotHot
-    return HotRequest(route, (path.decode(), session_id.decode(), query), headers, body, end)
+    return HotRequest(route, (path.decode(), canonical(session_id.decode()), query), headers, body, end)
 
 
 _BY_NAME = {route.name: route for route in ROUTES}
@@ -84,11 +106,7 @@ _ROWS = {
     (b"POST", b"/renew"): _BY_NAME["renewSession"],
     (b"POST", None): _BY_NAME["createSession"],
 }
-_BEGINNINGS = (f"GET {BASE}".encode(), f"POST {BASE}".encode())
-_LINE = re.compile(
-    rb"(GET|POST) (%b(?:/([A-Za-z0-9-]{1,64})(/[a-z]+)?)?)(?:\?([A-Za-z0-9=&._-]{0,256}))? HTTP/1\.1\r\n"
-    % BASE.encode()
-)
+_AT_THE_ROOT = request_lines("")
 _FIELDS = re.compile(rb"(?:[A-Za-z0-9_-]+:[\t -~]*\r\n)+\r\n")
 _HOST = re.compile(rb"[A-Za-z0-9._-]+(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,5}")
@@ -100,10 +118,10 @@ _ODD = frozenset(
 _NAMES_A_TRANSPORT = re.compile(rb'"transport"|\\u00[67]')
 
 
-def _check_beginning(received: bytes, at: int) -> None:
+def _check_beginning(received: bytes, at: int, beginnings: tuple[bytes, ...]) -> None:
     """The rest of the head is to come. Can it become one of ours?"""
     begun = received[at : at + HEAD_BYTES_MAX]
-    is_ours = begun.startswith(_BEGINNINGS) or any(known.startswith(begun) for known in _BEGINNINGS)
+    is_ours = begun.startswith(beginnings) or any(known.startswith(begun) for known in beginnings)
     # Others end a line, and a head, with a bare line feed.
     if not is_ours or len(begun) == HEAD_BYTES_MAX or begun.count(b"\n") != begun.count(b"\r\n"):
         raise NotHot

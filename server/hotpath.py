@@ -15,6 +15,7 @@ import select
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Literal
 
 import structlog
@@ -24,7 +25,7 @@ from hypercorn.config import Config
 from server import gateway
 from server.call import Reply, Site
 from server.connection import Server, Stream, handshake, send_in_time, socket_of
-from server.hot_request import NotHot, read
+from server.hot_request import NotHot, read, request_lines
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
@@ -45,6 +46,7 @@ class HotPath:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self.lines = request_lines(site.root_path)
         self.now_s = 0.0  # on Trio's clock, as of the last look at it
         self._poll: select.epoll | None = None
         self._watched: dict[int, HotConnection] = {}
@@ -178,7 +180,7 @@ class HotConnection:
         self._is_stepping = True
         try:
             while at < len(received) and not self._is_under_way and len(self._answers) < _BATCH_MAX:
-                request = read(received, at)
+                request = read(received, at, self._path.lines)
                 if request is None:
                     need = "others" if self._was_waited_for else "rest"
                     break
@@ -281,9 +283,10 @@ class HotConnection:
 
     async def _complete(self) -> None:
         """The rest of a request that has begun, if it comes in time; else it is for others."""
+        lines, more = self._path.lines, self._stream.receive_some
         with trio.move_on_after(PATIENCE_S), suppress(NotHot):
-            while read(self._received, 0) is None and (more := await self._stream.receive_some(_RECV_BYTES)):
-                self._received += more
+            while read(self._received, 0, lines) is None and (data := await more(_RECV_BYTES)):
+                self._received += data
         self._was_waited_for = True
 
 
@@ -296,11 +299,13 @@ _DO: Mapping[Need, Callable[[HotConnection], Awaitable[None]]] = {
     "rest": HotConnection._complete,
 }
 
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+
 
 def _encoded(reply: Reply, common: str) -> bytes:
     status, head, body = reply
     assert isinstance(body, bytes)  # noqa: S101  requests with another transport are not read here
-    whole_head = f"HTTP/1.1 {status} \r\n{head}Content-Length: {len(body)}\r\n{common}\r\n"
+    whole_head = f"{_STATUS_LINES[status]}{head}Content-Length: {len(body)}\r\n{common}\r\n"
     return whole_head.encode("latin-1") + body
 
 

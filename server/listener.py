@@ -1,11 +1,11 @@
 """The front door: where to listen, with which certificate, and how to stop.
 
-It knows addresses, TLS and the order of a start and a shutdown. It refuses to know what is said on a
-connection (`server.connection`, `server.protocols`) and what is served: behind it is any ASGI app.
+It knows TLS and the order of a start and a shutdown. It refuses to know how an address becomes a socket
+(`server.addresses`), what is said on a connection (`server.connection`, `server.protocols`) and what is served:
+behind it is any ASGI app.
 """
 
 import errno
-import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import LifespanTimeoutError
 
+from server.addresses import Door, ListenError, close_doors, open_doors
 from server.connection import Server, Serving, Stream
 from server.protocols import DEFAULTS, Limits
 
@@ -31,14 +32,10 @@ _LOG_FULL_EVERY_S = 10.0
 class Endpoint:
     """Where to listen. Port 0 takes a free port; certificate and key are PEM files and come together."""
 
-    host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 3000
     tls_cert: Path | None = None
     tls_key: Path | None = None
-
-
-class ListenError(Exception):
-    """The endpoint cannot be served. The text is one line for whoever started the server."""
 
 
 async def listen(
@@ -57,19 +54,19 @@ async def listen(
     `first` reads each connection before the app's protocols do (`server.hotpath`).
     """
     context = tls_context(endpoint)
-    listeners = await _bind(endpoint)
-    urls = [_url(listener, secure=context is not None) for listener in listeners]
+    doors = await open_doors(endpoint.hosts, endpoint.port)
+    urls = [door.url(secure=context is not None) for door in doors]
     server = Server(app, limits, first)
     lifespan = Lifespan(server.app, server.config, server.state)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(lifespan.handle_lifespan)
             await lifespan.wait_for_startup()
-            await _serve(server, listeners, context, shutdown, lambda: task_status.started(urls))
+            await _serve(server, doors, context, shutdown, lambda: task_status.started(urls))
             await _end_lifespan(lifespan)
             nursery.cancel_scope.cancel()
     finally:
-        _close(listeners)
+        close_doors(doors)
 
 
 def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
@@ -93,11 +90,6 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
     return context
 
 
-_BIND_WHY = {
-    errno.EADDRINUSE: "port {port} on {host} is taken: stop what listens there, or choose another port",
-    errno.EACCES: "no permission to listen on port {port}: choose one above 1023",
-    errno.EADDRNOTAVAIL: "{host} is not an address of this machine",
-}
 _TLS_UNUSABLE = "{cert} and {key} are not a certificate and its key in PEM without a passphrase"
 _TLS_WHY = {"KEY_VALUES_MISMATCH": "{key} is not the key of the certificate {cert}"}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -110,46 +102,23 @@ def _check_readable(path: Path) -> None:
         raise ListenError(f"cannot read {path}: {error.strerror}") from error
 
 
-async def _bind(endpoint: Endpoint) -> list[trio.SocketListener]:
-    host, port = endpoint.host, endpoint.port
-    if port not in range(65536):  # the resolver would cut it down to 16 bits
-        raise ListenError(f"port {port} is not between 0 and 65535")
-    try:
-        return await trio.open_tcp_listeners(port, host=host)
-    except socket.gaierror as error:
-        raise ListenError(f"no address is known for the host {host!r}") from error
-    except (OSError, UnicodeError) as error:
-        why = _BIND_WHY.get(getattr(error, "errno", 0), f"cannot listen on {host} port {port}: {error}")
-        raise ListenError(why.format(host=host, port=port)) from error
-
-
-def _url(listener: trio.SocketListener, *, secure: bool) -> str:
-    host, port = listener.socket.getsockname()[:2]
-    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _close(listeners: list[trio.SocketListener]) -> None:
-    for listener in listeners:
-        listener.socket.close()
-
-
 async def _serve(
     server: Server,
-    listeners: list[trio.SocketListener],
+    doors: list[Door],
     context: ssl.SSLContext | None,
     shutdown: trio.Event,
     started: Callable[[], None],
 ) -> None:
     async with trio.open_nursery() as connections:
         try:
-            async with trio.open_nursery() as doors:
-                for listener in listeners:
-                    doors.start_soon(_accept, server, listener, context, connections)
-                doors.start_soon(server.close_idle)
+            async with trio.open_nursery() as accepting:
+                for door in doors:
+                    accepting.start_soon(_accept, server, door.listener, context, connections)
+                accepting.start_soon(server.close_idle)
                 started()
                 await shutdown.wait()
-                doors.cancel_scope.cancel()
-            _close(listeners)
+                accepting.cancel_scope.cancel()
+            close_doors(doors)
             await server.drain()
         finally:
             # Sends are shielded: without the cut, a cancelled server would wait for its slowest reader.

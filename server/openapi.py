@@ -43,7 +43,8 @@ milliseconds. Request bodies are strict: unknown fields, duplicate keys and valu
 clamped. HEAD follows GET.
 
 Every error has the same shape; `code` says what happened. Besides those listed with each operation, an unknown path
-is 404 `NOT_FOUND` (a trailing slash makes another path) and a method that a path does not take 405
+is 404 `NOT_FOUND` (a path is taken as it stands: a trailing slash, an empty segment or an encoded letter makes another
+one) and a method that a path does not take 405
 `METHOD_NOT_ALLOWED`, with `Allow`.
 
 Limits are exact sliding windows: by default 60 requests a minute per session, 1000 an hour per user, 5000 an hour
@@ -76,7 +77,8 @@ _PARAMETERS: Mapping[str, Json] = {
         "name": "sessionId",
         "in": "path",
         "required": True,
-        "description": "The id that create answered with. An unknown one, and one that is no UUID, is 404.",
+        "description": "The id that create answered with, in any case. An unknown one, and one that is no UUID, "
+        "is 404.",
         "schema": {"type": "string", "format": "uuid", "examples": [examples.SESSION_ID]},
     },
     "idempotencyKey": {
@@ -181,7 +183,7 @@ _GIVEN_BY: Mapping[type[Exception], Callable[[Route], bool]] = {
 }
 
 
-def document(routes: Sequence[Route]) -> Json:
+def document(routes: Sequence[Route], root_path: str = "") -> Json:
     """The whole OpenAPI document. What many operations share stands once, under `components`."""
     schemas, definitions = _schemas(routes)
     responses = {
@@ -202,7 +204,7 @@ def document(routes: Sequence[Route]) -> Json:
             "description": _DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/", "description": "This server"}],
+        "servers": [{"url": root_path or "/", "description": "This server"}],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {

@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.logging import Logger
-from hypercorn.protocol.events import Body, EndBody, Response, StreamClosed
+from hypercorn.protocol.events import Body, EndBody, InformationalResponse, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
@@ -35,12 +37,13 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
+from server.request_heads import HOST, plain, refusal
+
 _log = structlog.get_logger()
 
 _SEND_BYTES_PER_S = 64 * 1024  # the slowest that a long answer may be read, beyond its first send_s
 _PIECE_BYTES = 64 * 1024
 _GOODBYE_S = 0.1  # for an app that is not reading to hear that its client has gone
-_HEADERS_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,7 @@ class Tasks(TaskGroup):
 
 class _Server(h11.Connection):
     """h11's side of a server. What a client sends after its last request is nobody's (RFC 9112 9.6), and no error that
-    could overtake the answer.
+    could overtake the answer; empty lines before a request are nothing (2.2); status lines say their reason.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -151,8 +154,20 @@ class _Server(h11.Connection):
     def is_at_last_request(self) -> bool:
         return self.their_state is h11.MUST_CLOSE
 
+    @property
+    def they_are_waiting_for_100_continue(self) -> bool:
+        """Never, to Hypercorn: it would say "go on" before anybody has looked at the headers."""
+        return False
+
+    @property
+    def waits_to_go_on(self) -> bool:
+        """Whether the client waits for `100 Continue` or a final status before it sends the body."""
+        return self.client_is_waiting_for_100_continue and self.our_state is h11.SEND_RESPONSE
+
     def next_event(self) -> Any:
         if self.is_at_last_request and self.trailing_data[0]:
+            return h11.NEED_DATA
+        if self.their_state is h11.IDLE and self._is_between_requests():
             return h11.NEED_DATA
         event = super().next_event()
         if isinstance(event, h11.Request):
@@ -161,16 +176,37 @@ class _Server(h11.Connection):
             self._left -= len(event.data)
         return event
 
+    def _is_between_requests(self) -> bool:
+        """Throw empty lines away. Gives whether the next one may have begun, of which h11 would say that it is bad."""
+        waiting = self.trailing_data[0]
+        if not waiting.startswith(b"\r"):
+            return False
+        empty = _EMPTY_LINES.match(waiting)
+        if empty and empty[0]:
+            self._receive_buffer.maybe_extract_at_most(len(empty[0]))
+        return self.trailing_data[0] == b"\r"
+
+    def send(self, event: Any) -> Any:
+        data = super().send(event)
+        if isinstance(event, h11.Response | h11.InformationalResponse):
+            line, end, rest = data.partition(b"\r\n")
+            return _STATUS_LINES.get(event.status_code, line) + end + rest
+        return data
+
 
 class Http1(H11Protocol):
     """HTTP/1.1 and WebSockets, strict about what would be ambiguous behind a proxy."""
 
     config: ProtocolConfig
-    has_heads = True
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.connection = _Server(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+
+    @property
+    def has_heads(self) -> bool:
+        """Whether there is the beginning of a request's head."""
+        return bool(self.connection.trailing_data[0])
 
     @property
     def send_s(self) -> float:
@@ -197,6 +233,8 @@ class Http1(H11Protocol):
         # Hypercorn has said 1009 here, and would go on collecting the message.
         if isinstance(self.stream, WSStream) and self.stream.buffer.length > self.stream.buffer.max_length:
             await self.send(Closed())
+        if isinstance(event, Closed):
+            self.connection_state.clear()  # it holds this
 
     async def stream_send(self, event: StreamEvent) -> None:
         """An answer before the end of its request is the last one. A client that is not told asks again in vain."""
@@ -213,12 +251,21 @@ class Http1(H11Protocol):
         """Hypercorn would switch to h2c here."""
 
     async def _create_stream(self, request: h11.Request) -> None:
-        status = _refusal(request, self.config.limits.head_bytes)
+        status = refusal(request, self.config.limits.head_bytes)
         if status is None:
-            await super()._create_stream(_plain(request))
+            # What an app finds in its scope's state: Hypercorn's scope has the method in upper case.
+            self.connection_state.update(method=request.method.decode(), go_on=self._go_on)
+            await super()._create_stream(plain(request))
         else:
             await self._send_error_response(status)
             await self.send(Closed())
+
+    async def _go_on(self) -> None:
+        """The app wants the body: say so to a client that waits for that (RFC 9110 10.1.1)."""
+        if isinstance(self.connection, _Server) and self.connection.waits_to_go_on:
+            await self._send_h11_event(
+                h11.InformationalResponse(status_code=100, headers=self.config.response_headers("h11"))
+            )
 
 
 class Http2(H2Protocol):
@@ -249,6 +296,7 @@ class Http2(H2Protocol):
         await super().handle(event)
         if self.closed:
             self._sent.unpark_all()
+            self.connection_state.clear()  # it holds this
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, StreamClosed):
@@ -291,7 +339,17 @@ class Http2(H2Protocol):
         target = headers.get(b":path", b"")
         if headers[b":method"] == b"CONNECT" or not target.startswith(b"/") or not target.isascii():
             raise h2.exceptions.ProtocolError(f"no request target: {target[:80]!r}")
+        if any(name in _HOSTS and not HOST.fullmatch(value) for name, value in request.headers):
+            raise h2.exceptions.ProtocolError("no host")
+        waits = headers.get(b"expect", b"").lower() == b"100-continue"
+        go_on = partial(self._go_on, request.stream_id) if waits else None
+        self.connection_state.update(method=headers[b":method"].decode(), go_on=go_on)
         await super()._create_stream(request)
+
+    async def _go_on(self, stream_id: int) -> None:
+        """The app wants the body: say so to a client that waits for that (RFC 9110 10.1.1)."""
+        if stream_id in self.streams:
+            await super().stream_send(InformationalResponse(stream_id, [], 100))
 
     def _reset(self, stream_id: int, code: h2.errors.ErrorCodes) -> None:
         with suppress(h2.exceptions.ProtocolError):
@@ -334,30 +392,6 @@ class _Log(Logger):
         _log.error(message, **summary(sys.exception()))
 
 
-_VERSIONS = {b"1.0", b"1.1"}  # prior knowledge of h2c arrives as a request in HTTP/2.0
-_ABSOLUTE = re.compile(rb"https?://[^/?]+/?(.*)", re.IGNORECASE)
-
-
-def _refusal(request: h11.Request, head_bytes: int) -> int | None:
-    """The status for a request that no app should see. h11 itself bounds only heads that come in pieces."""
-    headers = list(request.headers)
-    names = {name for name, _ in headers}
-    size = len(request.target) + sum(len(name) + len(value) for name, value in headers)
-    if len(headers) > _HEADERS_MAX or size > head_bytes:
-        return 431
-    if request.http_version not in _VERSIONS or {b"content-length", b"transfer-encoding"} <= names:
-        return 400
-    known = request.target.startswith(b"/") or request.target == b"*" or _ABSOLUTE.match(request.target)
-    return None if known else 400
-
-
-def _plain(request: h11.Request) -> h11.Request:
-    """The request with its target in origin form, and without an offer to compress WebSocket messages."""
-    absolute = _ABSOLUTE.match(request.target)
-    headers = [header for header in request.headers if header[0] != b"sec-websocket-extensions"]
-    if not absolute and len(headers) == len(request.headers):
-        return request
-    target = b"/" + absolute[1] if absolute else request.target
-    return h11.Request(
-        method=request.method, target=target, headers=headers, http_version=request.http_version
-    )
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
+_HOSTS = (b"host", b":authority")
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")

@@ -7,6 +7,7 @@ of notes in a process of their own, so that recording takes a few microseconds o
 import marshal
 import os
 import queue
+import re
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ from actors.records import Session
 from actors.turns import TURN_ENDS
 from server.auth import Principal
 from server.call import Call, Reply, Taken
+from server.routing import below
 from server.site import Plan
 
 log = structlog.get_logger()
@@ -95,7 +97,7 @@ class Recorder:
                 principal is None and bool(header("authorization") or header("x-api-key")),
                 call.session_id,
                 request.method,
-                request.path,
+                _path(call),
                 request.query_string,
                 header("content-type"),
                 header("idempotency-key"),
@@ -137,6 +139,17 @@ class Recorder:
         """When what was asked was durable; where nothing was to be, now."""
         now = self._clock.now()
         return now if call.taken is None else self._settled.get(call.taken, now)
+
+
+def _path(call: Call) -> str:
+    """As a server without a root path, and with ids in lower case alone, would have had it. What was not below the root
+    path was not found, and is not found with an empty segment before it.
+    """
+    inside = below(call.site.root_path, call.request.path)
+    if inside is None:
+        return f"/{call.request.path}"
+    written = call.session_id
+    return inside if written in inside else re.sub(re.escape(written), written, inside, flags=re.IGNORECASE)
 
 
 def _said(transition: Transition) -> tuple[str | None, str, str]:

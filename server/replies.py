@@ -5,13 +5,14 @@ its answer is stored.
 """
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
 from actors.errors import AgentFailed, AgentTimedOut, Overloaded, VigilError
 from actors.events import AgentError, Broadcast, Ended, Expired
-from actors.hub import Chunk, Notice, Resync, Subscription
+from actors.hub import Chunk, News, Notice, Resync, Subscription
 from actors.records import Message
 from server import answers
 from server.call import Call
@@ -64,6 +65,7 @@ async def whole(call: Call, send: Callable[[], Awaitable[bytes]]) -> bytes:
     subscription, since = _listen(call)
     try:
         asked = _asked(call, await send(), since)
+        subscription.wants = partial(_is_about, asked)
         reply = await _reply(call, asked, subscription)
     finally:
         _unsubscribe(call, subscription)
@@ -78,6 +80,7 @@ async def streamed(call: Call, send: Callable[[], Awaitable[bytes]], *, wants_re
     subscription, since = _listen(call)
     try:
         asked = _asked(call, await send(), since)
+        subscription.wants = partial(_is_about, asked)
     except BaseException:
         _unsubscribe(call, subscription)
         raise
@@ -156,7 +159,26 @@ async def _raise_failure(call: Call, asked: _Asked, code: str, message: str) -> 
 def _listen(call: Call) -> _Listening:
     session = call.directory.find(call.session_id).session  # it may be over by now: then this raises
     subscription = call.directory.hub.subscribe(session.id, None, session.event_id, call.now)
+    subscription.wants = partial(_may_concern, session.last_message_at)
     return _Listening(subscription, session.last_message_at)
+
+
+def _may_concern(since: int, news: News) -> bool:
+    """Whether it may be about the answer to a message that is accepted after `since`. What other people say is not, and
+    sixty long messages at once are more than a listener may leave unread.
+    """
+    data = getattr(news, "data", None)
+    return data.message.reply_to > since if isinstance(data, Broadcast) else True
+
+
+def _is_about(asked: _Asked, news: News) -> bool:
+    """Whether it is about this message's answer, or the end of all answers."""
+    data = getattr(news, "data", None)
+    if isinstance(data, Broadcast):
+        return data.message.reply_to == asked.created_at
+    if isinstance(data, AgentError):
+        return data.message_id == asked.id
+    return not isinstance(news, Chunk) or news.message_id == asked.id
 
 
 def _unsubscribe(call: Call, subscription: Subscription) -> None:

@@ -25,13 +25,14 @@ from actors.stores.base import Store
 from actors.stores.memory import MemoryStore
 from actors.stores.sqlite import SqliteStore
 from server import logs, recording, site
+from server.addresses import ListenError
 from server.app import make_app
 from server.call import Site
-from server.command_line import curl_line
+from server.command_line import base_url, curl_line
 from server.data_dir import open_data_dir, session_secret
 from server.hotpath import HotPath
 from server.keys import KeyRing, ensure_default_key
-from server.listener import Endpoint, ListenError, listen
+from server.listener import Endpoint, listen
 from server.protocols import Limits
 from server.settings import Settings
 
@@ -228,7 +229,7 @@ async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, a
     serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings), first=first)
     async with trio.open_nursery() as nursery:
         for url in await nursery.start(serving):
-            _announce(settings, url, agent_id)
+            _announce(settings, base_url(url, settings.root_path), agent_id)
         await told_to_stop.wait()
         running.stop_taking_requests()
         shutdown.set()
@@ -274,6 +275,7 @@ def _plan(
         agent_limit=settings.agent_limit,
         content_policy=settings.content_policy == "active",
         allowed_origins=frozenset(settings.allow_origin),
+        root_path=settings.root_path,
     )
 
 

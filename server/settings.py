@@ -8,7 +8,6 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import (
@@ -26,6 +25,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from actors.errors import VigilError
 from actors.limits import Limit
 from actors.records import TimeoutConfig
+from server import origins
+from server.addresses import UNIX
 
 
 class SettingsError(VigilError):
@@ -60,19 +61,41 @@ def _limit(value: object) -> Limit:
     return value if isinstance(value, Limit) else Limit.parse(str(value))
 
 
+def _listed(value: str | Iterable[str]) -> Iterable[str]:
+    """What was typed once for each, or stands in a variable with commas."""
+    return re.split(r"\s*,\s*", value.strip()) if isinstance(value, str) else value
+
+
+def _hosts(value: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(map(_host, _listed(value)))
+
+
+def _host(text: str) -> str:
+    if text.startswith(UNIX) and text != UNIX:
+        return text
+    name = text[1:-1] if _IN_BRACKETS.fullmatch(text) else text
+    if _HOST.fullmatch(name) is None or name == UNIX:
+        raise ValueError("not a host")
+    return name
+
+
+def _root_path(text: str) -> str:
+    path = text.rstrip("/")
+    if _ROOT_PATH.fullmatch(path) is None:
+        raise ValueError("not a path")
+    return path
+
+
 def _origins(value: str | Iterable[str]) -> tuple[str, ...]:
     """Origins as browsers send them, from a list or from a text with commas."""
-    texts = re.split(r"\s*,\s*", value.strip()) if isinstance(value, str) else value
-    return tuple(map(_origin, texts))
+    return tuple(map(_origin, _listed(value)))
 
 
 def _origin(text: str) -> str:
-    match = _ORIGIN.fullmatch(text.lower())
-    if match is None:
+    found = origins.origin(text)
+    if found is None:
         raise ValueError("not an origin")
-    scheme, host, port = match.groups()
-    shown = "" if port in (None, _USUAL_PORT.get(scheme)) else f":{port}"
-    return f"{scheme}://{host}{shown}"
+    return found
 
 
 def _api_key(value: object) -> object:
@@ -92,8 +115,9 @@ def _not_empty(value: object) -> object:
     return value
 
 
-_USUAL_PORT = MappingProxyType({"http": "80", "https": "443"})
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII)
+_IN_BRACKETS = re.compile(r"\[[^\[\]]*:[^\[\]]*\]")
+_HOST = re.compile(r"[^\s/,\[\]]+")
+_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
 _API_KEY = re.compile(r"[A-Za-z0-9._~-]{16,}", re.ASCII)
 _STORE = r"^(memory:|sqlite:[^:].*)$"
 
@@ -116,15 +140,18 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="VIGIL_", frozen=True, hide_input_in_errors=True)
 
     host: Annotated[
-        str,
-        Field(pattern=r"^[^\s/]+$"),
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_hosts),
         About(
             _LISTENING,
             "ADDRESS",
-            "address to listen on; 0.0.0.0 is every interface",
-            "a host name or address",
+            "where to listen, once for each address: 0.0.0.0 is every interface, :: every one of both families, "
+            "unix:PATH a socket file with the access that the umask leaves it; in the variable, commas between them",
+            "a host name, an address or unix:PATH",
+            "127.0.0.1",
         ),
-    ] = "127.0.0.1"
+    ] = ("127.0.0.1",)
     port: Annotated[
         int,
         Field(ge=0, le=65_535),
@@ -143,6 +170,17 @@ class Settings(BaseSettings):
         FilePath | None,
         About(_LISTENING, "FILE", "private key of that certificate in PEM", "a file that exists"),
     ] = None
+    root_path: Annotated[
+        str,
+        BeforeValidator(_root_path),
+        About(
+            _LISTENING,
+            "PATH",
+            "what every path begins with, behind a proxy that keeps it; without it there is nothing",
+            "a path such as /chat",
+            "none",
+        ),
+    ] = ""
     allow_origin: Annotated[
         tuple[str, ...],
         NoDecode,

@@ -40,6 +40,7 @@ class Plan:
     agent_limit: Limit = Limit(5000, 3600)  # noqa: RUF009
     content_policy: bool = True
     allowed_origins: frozenset[str] = frozenset()
+    root_path: str = ""
 
 
 async def run(
@@ -87,7 +88,7 @@ async def _run_directory(plan: Plan, stop: trio.Event, *, task_status: trio.Task
 
 
 def _site(plan: Plan, directory: Directory, lag: LoopLag, nursery: trio.Nursery) -> Site:
-    description, page = _documentation()
+    description, page = _documentation(plan.root_path)
     return Site(
         directory=directory,
         health=Health(directory, StoreProbe(directory, nursery), lag),
@@ -98,11 +99,12 @@ def _site(plan: Plan, directory: Directory, lag: LoopLag, nursery: trio.Nursery)
         docs=page,
         content_policy=plan.content_policy,
         allowed_origins=plan.allowed_origins,
+        root_path=plan.root_path,
     )
 
 
 @cache
-def _documentation() -> tuple[bytes, docs_page.Page]:
-    """Made once: it is the same for every site."""
-    document = openapi.document(ROUTES)
+def _documentation(root_path: str) -> tuple[bytes, docs_page.Page]:
+    """Made once: it is the same for every site at this path."""
+    document = openapi.document(ROUTES, root_path)
     return orjson.dumps(document), docs_page.page(document)

@@ -4,7 +4,6 @@ It knows nothing of what the value means.
 """
 
 from email.message import Message
-from functools import lru_cache
 from math import isinf
 
 import jiter
@@ -12,6 +11,7 @@ import jiter
 MAX_DEPTH = 32  # arrays and objects inside each other, the outermost being the first
 
 _MESSAGE_MAX = 200
+_SHOWN_MAX = 64  # so much of a client's own header is said back to it
 _HARMLESS = frozenset((str, int, bool, type(None)))  # neither nested nor infinite
 
 
@@ -39,13 +39,23 @@ def parse(body: bytes) -> object:
     return value
 
 
-@lru_cache(maxsize=256)
-def is_json(content_type: str) -> bool:
-    """Whether a Content-Type header says `application/json` in UTF-8; parameters but charset are ignored."""
+def wrong_type(content_type: str) -> str | None:
+    """What a Content-Type header says other than `application/json` in UTF-8; parameters but charset are ignored."""
+    if not content_type:
+        return "it has no Content-Type"
     header = Message()
     header["Content-Type"] = content_type
     charset = header.get_content_charset("utf-8")
-    return header.get_content_type() == "application/json" and charset in ("utf-8", "utf8")
+    if header.get_content_type() != "application/json":
+        return f"its Content-Type is {content_type[:_SHOWN_MAX]!r}"
+    return None if charset in ("utf-8", "utf8") else f"its charset is {charset[:_SHOWN_MAX]!r}"
+
+
+def wrong_encoding(encodings: str) -> str | None:
+    """What a Content-Encoding header says other than `identity`."""
+    named = [name for name in (part.strip() for part in encodings.split(",")) if name]
+    wrong = next((name for name in named if name.lower() != "identity"), None)
+    return None if wrong is None else f"its Content-Encoding is {wrong[:_SHOWN_MAX]!r}"
 
 
 def _check(value: object) -> None:

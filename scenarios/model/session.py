@@ -7,7 +7,7 @@ from scenarios.model.limits import Charge, Named
 from scenarios.model.world import CONFIG, Json, Life, World, iso
 from scenarios.observed import Answered, Sent
 
-WAITING_MAX = 16  # turns of one session, and 64 commands: more may be refused as OVERLOADED
+WAITING_MAX = 256  # turns of one session, and 64 commands: more may be refused as OVERLOADED
 COMMANDS_MAX = 64
 
 COMMANDS = frozenset({"sendMessage", "heartbeat", "renewSession", "updateTimeout", "endSession"})

@@ -164,7 +164,7 @@ async def test_a_claim_keeps_room_and_gives_it_back(autojump_clock: MockClock) -
     async with running_directory(agents=with_agent(PatientAgent())) as directory:
         actor = await new_actor(directory, "patient")
         turns, session_id = directory.turns, actor.state.id
-        for n in range(WAITING_MAX - 1):
+        for n in range(WAITING_MAX):  # the first of them runs
             await send(actor, str(n))
         claim = turns.claim(session_id)
         with pytest.raises(Overloaded):

@@ -15,6 +15,7 @@ from actors.lifecycle import Transition, step
 from actors.limits import Limit
 from actors.stores.base import BrokenRecord, Snapshot
 from actors.stores.memory import MemoryStore
+from actors.turns import WAITING_MAX
 from tests.contract.faults import FailingStore, SlowStore
 from tests.contract.logs import captured_logs
 from tests.contract.operations import (
@@ -364,14 +365,16 @@ class Hanging:
         raise AssertionError
 
 
-async def test_too_many_waiting_turns_are_503_and_nothing_is_stored(
+async def test_256_turns_may_wait_beside_the_one_that_runs_and_one_more_is_503(
     api: Api, autojump_clock: MockClock
 ) -> None:
-    await api.restart(agents={**AGENTS, "hanging": AgentEntry("hanging", "Hanging", Hanging())})
+    agents = {**AGENTS, "hanging": AgentEntry("hanging", "Hanging", Hanging())}
+    await api.restart(agents=agents, session_limit=Limit(1000, 60))
     session_id = (await api.create(agentId="hanging"))["sessionId"]
-    statuses: Sequence[int] = [(await SEND(api, session_id)).status for _ in range(16)]
+    statuses: Sequence[int] = [(await SEND(api, session_id)).status for _ in range(1 + WAITING_MAX)]
     assert set(statuses) == {201}
     refused = await SEND(api, session_id)
     assert (refused.status, refused.code, refused.headers["Retry-After"]) == (503, "OVERLOADED", "1")
-    assert len((await HISTORY(api, session_id)).json["messages"]) == 16
+    last = (await HISTORY(api, session_id)).json["messages"][0]
     assert (await HEARTBEAT(api, session_id)).status == 200
+    assert (await HISTORY(api, session_id)).json["messages"][0] == last

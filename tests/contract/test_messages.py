@@ -10,9 +10,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from actors import turns
 from actors.agents.base import Reply, Turn
 from actors.limits import Limit
-from actors.turns import WAITING_MAX
 from server import gateway
 from server.routes import ROUTES
 from tests.fakes import FaultyStore, PatientAgent, entry
@@ -357,11 +357,12 @@ async def test_an_agent_that_fails_or_times_out_leaves_the_message_and_the_sessi
 
 
 async def test_too_many_waiting_turns_are_503_and_nothing_is_stored(
-    api: Api, autojump_clock: MockClock
+    api: Api, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(turns, "WAITING_MAX", 8)
     agent = PatientAgent()
     session_id = await with_agent(api, agent)
-    numbers = [str(n) for n in range(WAITING_MAX)]
+    numbers = [str(n) for n in range(9)]
     assert {(await send(api, session_id, n)).status for n in numbers} == {201}
     before = await api.get(session_id)
     await trio.sleep(1)

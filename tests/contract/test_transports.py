@@ -8,13 +8,12 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from actors import hub
+from actors import hub, turns
 from actors.agents.base import Reply, Turn
 from actors.errors import AgentFailed
 from actors.limits import Limit
 from actors.records import Session
 from actors.session import SessionActor
-from actors.turns import WAITING_MAX
 from tests.fakes import FaultyStore, PatientAgent, entry
 from tests.harness import AGENTS, Answer, Api
 
@@ -403,16 +402,17 @@ async def test_what_cannot_be_committed_is_a_plain_503_and_nobody_waits(
 
 @BOTH
 async def test_too_many_waiting_turns_are_503_and_nothing_is_stored(
-    api: Api, autojump_clock: MockClock, transport: str
+    api: Api, autojump_clock: MockClock, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(turns, "WAITING_MAX", 8)
     agent = PatientAgent()
     session_id = await with_agent(api, agent)
-    for n in range(WAITING_MAX):
+    for n in range(9):
         assert (await send(api, session_id, "websocket", str(n))).status == 201
     refused = await send(api, session_id, transport, "one too many")
     assert (refused.status, refused.code, refused.headers["Retry-After"]) == (503, "OVERLOADED", "1")
     assert refused.headers["Content-Type"] == "application/json"
-    assert await contents(api, session_id) == [str(n) for n in range(WAITING_MAX)]
+    assert await contents(api, session_id) == [str(n) for n in range(9)]
     agent.go.set()
     await wait_all_tasks_blocked()
     assert failure_or_reply(await send(api, session_id, transport, "now")) == "re: now"
@@ -555,13 +555,14 @@ async def test_a_repeat_with_another_transport_is_another_body(api: Api, autojum
 
 @BOTH
 async def test_a_repeat_is_answered_when_too_many_turns_wait(
-    api: Api, autojump_clock: MockClock, transport: str
+    api: Api, autojump_clock: MockClock, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(turns, "WAITING_MAX", 8)
     agent = PatientAgent()
     session_id = await with_agent(api, agent)
     async with trio.open_nursery() as nursery:
         await under_way(nursery, lambda: send(api, session_id, transport, key="k-1"))
-        for n in range(1, WAITING_MAX):
+        for n in range(1, 9):
             assert (await send(api, session_id, "websocket", str(n))).status == 201
         again = await under_way(nursery, lambda: send(api, session_id, transport, key="k-1"))
         assert again == []

@@ -361,8 +361,8 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Turns._submit
 
-    def submit(self: Turns, actor: Any, owed: Any) -> None:
-        real(self, actor, owed)
+    def submit(self: Turns, actor: Any, *owed: Any) -> None:
+        real(self, actor, *owed)
         waiting = self._queues[actor.state.id].owed
         if len(waiting) > 2:
             waiting.insert(1, waiting.pop())  # the first is being answered

@@ -54,9 +54,9 @@ def _acknowledge_first(patch: Patch) -> None:
 def _take_each_turn_twice(patch: Patch) -> None:
     submit = Turns._submit
 
-    def twice(self: Turns, actor: session.SessionActor, owed: Any) -> None:
-        submit(self, actor, owed)
-        submit(self, actor, owed)
+    def twice(self: Turns, actor: session.SessionActor, *owed: Any) -> None:
+        submit(self, actor, *owed)
+        submit(self, actor, *owed)
 
     patch.setattr(Turns, "_submit", twice)
 
@@ -117,7 +117,7 @@ SHOWN: dict[str, Shown] = {
     "heartbeat-renews-without-auto-renew": Shown(1, "3 heartbeat"),
     "renew-is-activity": Shown(1, "3 renewSession"),
     "renewed-at-the-cap": Shown(1, "3 renewSession"),
-    "warning-is-not-armed-again": Shown(3, "8 warning"),
+    "warning-is-not-armed-again": Shown(11, "8 warning"),
     "warning-comes-late": Shown(1, "10 health"),
     "expiry-a-millisecond-late": Shown(1, "7 counted"),
     "expiry-reason-is-always-inactivity": Shown(3, "3 expired"),

@@ -120,11 +120,14 @@ def test_a_session_token_of_another_secret_is_no_token() -> None:
         Authenticator({KEY: READER}.get, bytes(32)).authenticate(f"Bearer {TOKEN}")
 
 
+SESSION_PART = TOKEN.index(".")  # so long is the session's id
+
+
 @given(st.integers(0, len(TOKEN) - 1), st.sampled_from("0aA._~-+/"))
 def test_a_token_with_any_character_changed_is_no_token(at: int, character: str) -> None:
     changed = TOKEN[:at] + character + TOKEN[at + 1 :]
-    if changed == TOKEN:
-        return
+    if changed == TOKEN or (at < SESSION_PART and TOKEN[at] == character.lower()):
+        return  # the id is read in any case
     with pytest.raises(Unauthenticated):
         auth.authenticate(f"Bearer {changed}")
 

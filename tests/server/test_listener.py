@@ -14,7 +14,8 @@ import trio
 import trio.testing
 from quart_trio import QuartTrio
 
-from server.listener import Endpoint, ListenError, listen, tls_context
+from server.addresses import ListenError
+from server.listener import Endpoint, listen, tls_context
 from server.protocols import Limits
 from tests.server.apps import BIG, Gate, unread
 from tests.server.http2 import connect_http2
@@ -40,7 +41,7 @@ async def test_port_0_takes_a_free_port_and_ipv6_addresses_stand_in_brackets(
     nursery: trio.Nursery, small_app: QuartTrio
 ) -> None:
     try:
-        server = await start(nursery, small_app, endpoint=Endpoint(host="::1", port=0))
+        server = await start(nursery, small_app, endpoint=Endpoint(("::1",), port=0))
     except ListenError as error:
         pytest.skip(f"no IPv6 here: {error}")
     assert server.urls == [f"http://[::1]:{server.port}"]
@@ -83,10 +84,10 @@ class Nowhere(trio.abc.HostnameResolver):
 
 async def test_an_address_that_cannot_be_had_is_one_clear_line() -> None:
     trio.socket.set_custom_hostname_resolver(Nowhere())
-    assert await refused(Endpoint(host="nowhere")) == "no address is known for the host 'nowhere'"
-    assert await refused(Endpoint(host="192.0.2.1")) == "192.0.2.1 is not an address of this machine"
+    assert await refused(Endpoint(("nowhere",))) == "no address is known for the host 'nowhere'"
+    assert await refused(Endpoint(("192.0.2.1",))) == "192.0.2.1 is not an address of this machine"
     assert await refused(Endpoint(port=65536)) == "port 65536 is not between 0 and 65535"
-    assert (await refused(Endpoint(host="a" * 64))).startswith(f"cannot listen on {'a' * 64} port 3000: ")
+    assert (await refused(Endpoint(("a" * 64,)))).startswith(f"cannot listen on {'a' * 64} port 3000: ")
 
 
 def test_a_certificate_that_cannot_be_used_is_one_clear_line(

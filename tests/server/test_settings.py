@@ -19,6 +19,7 @@ from server.command_line import (
     Parser,
     add_keys_arguments,
     add_serve_arguments,
+    base_url,
     command_parser,
     curl_line,
     run_keys,
@@ -72,7 +73,7 @@ def refusal(line: str, capsys: pytest.CaptureFixture[str]) -> tuple[object, str]
 
 def test_the_defaults_are_those_of_the_issue_and_of_section_3() -> None:
     settings = typed("")
-    assert (settings.host, settings.port) == ("127.0.0.1", 3000)
+    assert (settings.host, settings.port) == (("127.0.0.1",), 3000)
     assert settings.data_dir == Path("vigil-data")
     assert settings.database == Path("vigil-data/vigil.db")
     assert settings.session_limit == Limit(60, 60)
@@ -94,7 +95,7 @@ def test_every_flag_of_the_issue_is_there(tmp_path: Path) -> None:
         f"--allow-origin https://a.example https://b.example --tls-cert {tmp_path}/cert.pem "
         f"--tls-key {tmp_path}/cert.pem --log-format json --log-level debug"
     )
-    assert (settings.host, settings.port, settings.database) == ("0.0.0.0", 0, None)  # noqa: S104
+    assert (settings.host, settings.port, settings.database) == (("0.0.0.0",), 0, None)  # noqa: S104
     assert (settings.data_dir, settings.agents) == (Path("d"), Path("a.yaml"))
     assert settings.session_limit == Limit(1, 1)
     assert settings.user_limit == Limit(2, 60)
@@ -107,6 +108,7 @@ def test_every_flag_of_the_issue_is_there(tmp_path: Path) -> None:
 
 _OTHER_VALUES = {
     "host": "::1",
+    "root_path": "/chat",
     "front": "quart",
     "tls_cert": __file__,
     "tls_key": __file__,
@@ -191,6 +193,25 @@ def test_origins_may_repeat_the_flag_and_are_kept_as_browsers_send_them(
     assert typed("").allow_origin == ("https://a.example", "http://b:8080")
 
 
+def test_hosts_may_repeat_the_flag_and_stand_in_brackets_or_be_socket_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert typed("--host [::1] --host :: --host a.example --host unix:/run/vigil.sock").host == (
+        "::1",
+        "::",
+        "a.example",
+        "unix:/run/vigil.sock",
+    )
+    monkeypatch.setenv("VIGIL_HOST", "127.0.0.1, [::1],unix:/run/vigil.sock")
+    assert typed("").host == ("127.0.0.1", "::1", "unix:/run/vigil.sock")
+
+
+@pytest.mark.parametrize(("given", "path"), [("/chat", "/chat"), ("/a/b/", "/a/b"), ("/", ""), ("", "")])
+def test_a_root_path_has_no_slash_at_its_end(given: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIGIL_ROOT_PATH", given)
+    assert typed("").root_path == path
+
+
 # --- refusals
 
 
@@ -231,7 +252,12 @@ def test_whole_numbers_have_ranges_and_the_error_says_which(name: str, lowest: i
             "sqlite:PATH or memory:",
         ),
         ("session_default_auto_renew", ("perhaps", ""), "true or false"),
-        ("host", ("", "two words", "http://a"), "a host name or address"),
+        (
+            "host",
+            ("", "two words", "http://a", "a,", "[a]", "[::1", "unix:"),
+            "a host name, an address or unix:PATH",
+        ),
+        ("root_path", ("chat", "/a//b", "/a b", "/a?b", "http://a/b", "/%61"), "a path such as /chat"),
         ("data_dir", ("",), "a path"),
         ("agents", ("",), "a path"),
         ("tls_cert", ("/no/such/file", "/", ""), "a file that exists"),
@@ -509,6 +535,27 @@ def test_the_curl_line_of_the_usual_directory_is_the_seeds(
         "-H 'Content-Type: application/json' "
         """-d '{"agentId":"agent-123","userId":"user-456"}'"""
     )
+
+
+def test_the_curl_line_of_a_socket_file_leads_curl_through_it(tmp_path: Path) -> None:
+    open_data_dir(tmp_path)
+    ensure_default_key(tmp_path, created=TODAY, random_bytes=os.urandom)
+    settings = load_settings({"data_dir": str(tmp_path), "root_path": "/chat"})
+    line = curl_line("unix:/tmp/a b.sock", settings)
+    assert line is not None
+    words = arguments_of(line, {"PATH": os.environ["PATH"]})
+    assert words[:5] == [
+        "--unix-socket",
+        "/tmp/a b.sock",  # noqa: S108  a name like any other
+        "-X",
+        "POST",
+        "http://localhost/chat/api/messaging/sessions",
+    ]
+
+
+def test_a_base_url_ends_with_the_root_path_and_a_socket_file_has_none() -> None:
+    assert base_url("http://h:1", "/chat") == "http://h:1/chat"
+    assert base_url("unix:/s", "/chat") == "unix:/s"
 
 
 def test_the_curl_line_takes_the_environments_key_from_the_environment(

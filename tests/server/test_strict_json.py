@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.strict_json import MAX_DEPTH, BadJson, is_json, parse
+from server.strict_json import MAX_DEPTH, BadJson, parse, wrong_encoding, wrong_type
 
 GOOD = [
     (b"{}", {}),
@@ -124,7 +124,7 @@ def test_the_widest_body_that_fits_is_walked_to_its_end() -> None:
     ],
 )
 def test_json_in_utf_8_is_taken(content_type: str) -> None:
-    assert is_json(content_type)
+    assert wrong_type(content_type) is None
 
 
 @pytest.mark.parametrize(
@@ -148,5 +148,25 @@ def test_json_in_utf_8_is_taken(content_type: str) -> None:
         "application/json\r\ncharset=utf-8",
     ],
 )
-def test_anything_else_is_not(content_type: str) -> None:
-    assert not is_json(content_type)
+def test_any_other_type_is_said_to_be_wrong(content_type: str) -> None:
+    assert wrong_type(content_type)
+
+
+def test_what_is_wrong_with_a_type_is_said_and_never_at_length() -> None:
+    assert wrong_type("") == "it has no Content-Type"
+    assert wrong_type("text/plain") == "its Content-Type is 'text/plain'"
+    assert wrong_type("application/json; charset=latin1") == "its charset is 'latin1'"
+    assert len(wrong_type("x" * 10_000) or "") < 100
+
+
+@pytest.mark.parametrize("encodings", ["", " ", "identity", "Identity", "identity, identity", ","])
+def test_a_body_that_is_not_encoded_is_taken(encodings: str) -> None:
+    assert wrong_encoding(encodings) is None
+
+
+@pytest.mark.parametrize(
+    ("encodings", "wrong"),
+    [("gzip", "gzip"), ("identity, BR", "BR"), ("deflate,gzip", "deflate"), ("x", "x")],
+)
+def test_any_other_encoding_is_said_to_be_wrong(encodings: str, wrong: str) -> None:
+    assert wrong_encoding(encodings) == f"its Content-Encoding is {wrong!r}"
