@@ -18,6 +18,7 @@ from hypercorn.trio.lifespan import Lifespan
 from hypercorn.typing import ASGIFramework
 from hypercorn.utils import LifespanTimeoutError
 
+from actors.errors import VigilError
 from server.connection import Server, Serving, Stream
 from server.protocols import DEFAULTS, Limits
 
@@ -37,7 +38,7 @@ class Endpoint:
     tls_key: Path | None = None
 
 
-class ListenError(Exception):
+class ListenError(VigilError):
     """The endpoint cannot be served. The text is one line for whoever started the server."""
 
 

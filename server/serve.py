@@ -5,7 +5,6 @@ import logging
 import os
 import resource
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,18 +19,17 @@ from actors.agents import catalogue
 from actors.agents.base import AgentEntry
 from actors.clock import ScaledClock
 from actors.directory import Rules
-from actors.errors import VigilError
 from actors.stores.base import Store
 from actors.stores.memory import MemoryStore
 from actors.stores.sqlite import SqliteStore
-from server import logs, recording, site
+from server import ends, logs, recording, site
 from server.app import make_app
 from server.call import Site
 from server.command_line import curl_line
 from server.data_dir import open_data_dir, session_secret
 from server.hotpath import HotPath
 from server.keys import KeyRing, ensure_default_key
-from server.listener import Endpoint, ListenError, listen
+from server.listener import Endpoint, listen
 from server.protocols import Limits
 from server.settings import Settings
 
@@ -46,16 +44,9 @@ _GC_PAUSE_S_MAX = 0.003  # of a collection, after which what it went through is 
 
 
 def serve(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM. Gives the exit code: 0, or 2 with one clear line on standard error."""
+    """Serve until SIGINT or SIGTERM. Gives the exit code: 0. Raises VigilError, perhaps in a group."""
     logs.configure(settings.log_format, settings.log_level)
-    try:
-        _run(settings)
-    except (VigilError, ListenError, BaseExceptionGroup) as error:
-        refusals = _refusals(error)
-        if refusals is None:
-            raise
-        print(*(f"vigil: {refusal}" for refusal in refusals), sep="\n", file=sys.stderr)
-        return 2
+    _run(settings)
     return 0
 
 
@@ -118,16 +109,6 @@ class _SlowCollections:
 _slow_collections = _SlowCollections()
 
 
-def _refusals(error: BaseException) -> list[str] | None:
-    """The lines to say; None when there is a bug among the errors."""
-    if not isinstance(error, BaseExceptionGroup):
-        return str(error).splitlines()
-    expected, bugs = error.split((VigilError, ListenError))
-    if bugs is not None or expected is None:
-        return None
-    return [line for inner in expected.exceptions for line in _refusals(inner) or ()]
-
-
 def _run(settings: Settings) -> None:
     collect_seldom()
     raise_descriptor_limit()
@@ -174,6 +155,8 @@ async def _heed_signals(
     """From before anything runs until all is closed: a second signal must not cut a clean stop short."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
+        if {signal.SIGINT, signal.SIGTERM}.intersection(ends.noted):
+            told_to_stop.set()
         async for number in signals:
             log.info("stopping", signal=signal.Signals(number).name, again=told_to_stop.is_set() or None)
             told_to_stop.set()
@@ -235,10 +218,9 @@ async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, a
 
 
 def _announce(settings: Settings, url: str, agent_id: str) -> None:
-    print(f"Vigil is listening on {url}")
+    ends.say(f"Vigil is listening on {url}")
     if line := curl_line(url, settings, agent_id):
-        print(f"Try it:\n  {line}")
-    sys.stdout.flush()
+        ends.say(f"Try it:\n  {line}")
 
 
 def _limits(settings: Settings) -> Limits:
