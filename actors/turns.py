@@ -96,6 +96,10 @@ class Turns:
         self._nursery = nursery
         self._queues: dict[str, _Queue] = {}
 
+    def use_agents(self, agents: Mapping[str, AgentEntry]) -> None:
+        """Those who answer the turns that begin from now on."""
+        self._agents = agents
+
     def __len__(self) -> int:
         return sum(len(queue.owed) for queue in self._queues.values())
 

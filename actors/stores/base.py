@@ -124,6 +124,7 @@ class CommitStats(NamedTuple):
     writes: int
     seconds: float
     buckets: tuple[int, ...]  # how many took at most each of COMMIT_BUCKETS_S, then the rest
+    waiting: int = 0  # callers whose writes are not committed yet
 
 
 Done = Callable[[Exception | None], None]

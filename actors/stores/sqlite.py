@@ -71,6 +71,7 @@ class SqliteStore:
         self._clock: Callable[[], Anchor] | None = None
         self._waiting: list[_Waiting] = []
         self._is_writing = False
+        self._under_way = 0  # callers whose batch is with the writer
         self._is_closed = False
         self._tell_at = 0.0
         self._commits = self._writes = 0
@@ -130,7 +131,8 @@ class SqliteStore:
         return SavedAnswer(*rows[0]) if rows else None
 
     def statistics(self) -> CommitStats:
-        return CommitStats(self._commits, self._writes, self._seconds, tuple(self._buckets))
+        waiting = self._under_way + len(self._waiting)
+        return CommitStats(self._commits, self._writes, self._seconds, tuple(self._buckets), waiting)
 
     async def close(self) -> None:
         if self._is_closed:
@@ -154,6 +156,7 @@ class SqliteStore:
     def _hand_over(self) -> None:
         """Give everybody who waits to the writer, in one batch."""
         batch, self._waiting = self._waiting, []
+        self._under_way = len(batch)
         anchor = self._clock() if self._clock else None
         token = trio.lowlevel.current_trio_token()
 
@@ -177,6 +180,7 @@ class SqliteStore:
         for waiting, outcome in zip(batch, outcomes, strict=True):
             waiting.done(outcome)
         self._tell_operator(outcomes)
+        self._under_way = 0
         self._is_writing = bool(self._waiting)
         if self._is_writing:
             self._hand_over()
