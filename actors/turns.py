@@ -15,7 +15,7 @@ import trio
 
 from actors.agents.base import ANSWER_CHARACTERS_MAX, AgentEntry, Reply, Turn
 from actors.clock import ScaledClock
-from actors.errors import AgentFailed, AgentTimedOut, Overloaded, StoreUnavailable, VigilError
+from actors.errors import AgentFailed, AgentTimedOut, Overloaded, RecordDamaged, StoreUnavailable, VigilError
 from actors.hub import Chunk, Hub
 from actors.lifecycle import Answer, BeginTurn, Command, FailTurn
 from actors.records import Message, TurnState
@@ -198,6 +198,9 @@ class Turns:
             raise AgentTimedOut(f"The agent did not answer within {entry.turn_timeout_s:g} s") from None
         except AgentFailed:
             raise
+        except RecordDamaged as damage:
+            actor.condemn(damage)
+            raise AgentFailed("The session's history cannot be read") from None
         except Exception:
             log.exception("an agent crashed", agent_id=entry.id, session_id=session.id)
             raise AgentFailed("The agent crashed") from None

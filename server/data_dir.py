@@ -14,8 +14,9 @@ from pathlib import Path
 from actors.errors import VigilError
 
 SECRET_BYTES = 32
+DATABASE_NOTE = "database"
 
-_OURS = ("secret", "keys.json", "api-key", ".lock", "vigil.db*")
+_OURS = ("secret", "keys.json", "api-key", DATABASE_NOTE, ".lock", "vigil.db*")
 
 
 class DataDirError(VigilError):
@@ -56,6 +57,18 @@ def session_secret(data_dir: Path, random_bytes: Callable[[int], bytes]) -> byte
             "a new one is made and every session token given out so far stops working"
         )
     return secret
+
+
+def kept_database(data_dir: Path) -> str | None:
+    """The database that a server of this directory has kept sessions in. Raises DataDirError."""
+    content = read_file(data_dir / DATABASE_NOTE)
+    return None if content is None else os.fsdecode(content).strip()
+
+
+def note_database(data_dir: Path, database: str) -> None:
+    """After it was made: so a start that was killed in between locks nobody out. Raises DataDirError."""
+    with locked(data_dir):
+        write_file(data_dir / DATABASE_NOTE, os.fsencode(f"{database}\n"))
 
 
 def read_file(path: Path) -> bytes | None:

@@ -19,6 +19,7 @@ from actors.agents import catalogue
 from actors.agents.base import AgentEntry
 from actors.clock import ScaledClock
 from actors.directory import Rules
+from actors.errors import DatabaseGone, StoreError
 from actors.stores.base import Store
 from actors.stores.memory import MemoryStore
 from actors.stores.sqlite import SqliteStore
@@ -26,7 +27,7 @@ from server import ends, last_resort, logs, recording, site
 from server.app import make_app
 from server.call import Site
 from server.command_line import curl_line
-from server.data_dir import open_data_dir, session_secret
+from server.data_dir import DATABASE_NOTE, kept_database, note_database, open_data_dir, session_secret
 from server.hotpath import HotPath
 from server.keys import KeyRing, ensure_default_key
 from server.listener import Endpoint, listen
@@ -139,7 +140,21 @@ def _reader(settings: Settings) -> Callable[[], Mapping[str, AgentEntry]] | None
 
 
 def _store(settings: Settings) -> Store:
-    return MemoryStore() if settings.database is None else SqliteStore(settings.database)
+    """Raises StoreError, also for a database that has vanished: an empty server in its place would look healthy."""
+    if settings.database is None:
+        return MemoryStore()
+    path, data_dir = os.path.realpath(settings.database), settings.data_dir
+    is_known = kept_database(data_dir) == path
+    try:
+        store = SqliteStore(path, may_be_new=not is_known)
+    except DatabaseGone as error:
+        note = data_dir / DATABASE_NOTE
+        raise StoreError(
+            f"{error}. Restore it from a backup, or mount its disk; to begin anew without these sessions: rm {note}"
+        ) from None
+    if not is_known:
+        note_database(data_dir, path)
+    return store
 
 
 class _Orders:

@@ -31,9 +31,9 @@ def main() -> int:
         return rows(self, *arguments)
 
     if what == "COMMIT":
-        Writer._outcomes_of = hanging_commit  # type: ignore[method-assign]
+        Writer._outcomes_of = hanging_commit  # type: ignore[assignment, method-assign]
     else:
-        SqliteStore._rows = hanging_read  # type: ignore[method-assign]
+        SqliteStore._rows = hanging_read  # type: ignore[assignment, method-assign]
     last_resort.AFTER_GRACE_S = 0.7
     return vigil.main(words)
 

@@ -94,7 +94,7 @@ def test_sighup_has_new_limits_of_agents_and_what_was_admitted_still_counts(tmp_
         path = f"{BASE}/{session['sessionId']}"
         for _ in range(3):
             assert http.get(path).headers["RateLimit-Policy"].startswith('"session";q=60;')
-        it.agents.write_text('agents:\n  - {id: one, name: One, kind: echo, session_limit: 4/minute}\n')
+        it.agents.write_text("agents:\n  - {id: one, name: One, kind: echo, session_limit: 4/minute}\n")
         it.hang_up()
         answer = http.get(path)
         assert answer.status_code == 200
