@@ -4,6 +4,7 @@ The directory is 0700 and its files 0600 (spec section 6). A file is replaced in
 crash. Processes that read a file to write it back take turns by `locked`.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -40,7 +41,11 @@ def open_data_dir(path: Path) -> None:
             for file in path.glob(pattern):
                 _tighten(file, 0o600)
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise DataDirError(f"{path} cannot be written. Name another directory with --data-dir")
+        is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        why = os.strerror(errno.EROFS if is_read_only else errno.EACCES)
+        raise DataDirError(
+            f"{path} cannot be written: {why}. Mend it, or name another directory with --data-dir"
+        )
 
 
 def session_secret(data_dir: Path, random_bytes: Callable[[int], bytes]) -> bytes:

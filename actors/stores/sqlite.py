@@ -264,18 +264,16 @@ class SqliteStore:
         """The records without those that are damaged, up to a page that is."""
         self._met_damage = False
         with _reading():
-            cursor = self._reader.execute(sql)
-            while True:
-                try:
-                    yield record_of(next(cursor))
-                except StopIteration:
-                    return
-                except (Unreadable, UnicodeDecodeError):
-                    continue
-                except apsw.CorruptError:
-                    self._met_damage = True
-                    log.error("tombstones or windows on damaged pages are left out", why=damaged(self._path))  # noqa: TRY400
-                    return
+            try:
+                rows = self._reader.execute(sql)
+                while True:
+                    with suppress(Unreadable, UnicodeDecodeError):
+                        yield record_of(next(rows))
+            except StopIteration:
+                return
+            except apsw.CorruptError:
+                self._met_damage = True
+                log.error("tombstones or windows on damaged pages are left out", why=damaged(self._path))  # noqa: TRY400
 
     def _rows(self, sql: str, *bindings: int | str) -> list[Row]:
         with _reading():
