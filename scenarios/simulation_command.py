@@ -64,7 +64,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Simulate, print, write. Gives 0 when it held, 1 when not. Raises ScenarioError for files that cannot be."""
     files.check_places(arguments.report, arguments.json, arguments.shrink)
     settings = settings_of(arguments)
-    print(heading(settings, version("vigil-sessions")), flush=True)
     outcome = _simulated(settings)
     print(summary(outcome), flush=True)
     _write(arguments.json, lambda: orjson.dumps(as_json(outcome), option=orjson.OPT_INDENT_2))
@@ -84,6 +83,7 @@ def _simulated(settings: Settings) -> Outcome:
         show(progress)
 
     with ends.interruptible(lambda: _how_far(reached, settings)), _quick_and_quiet():
+        print(heading(settings, version("vigil-sessions")), flush=True)
         return simulate(settings, real_now=time.perf_counter, progress=note)
 
 

@@ -92,8 +92,7 @@ def end(error: BaseException) -> int:
         for one in errors:
             complain(str(one))
         return WRONG
-    code = flushed(0)
-    if code and any(isinstance(one, OSError) for one in errors):
+    if any(isinstance(one, OSError) for one in errors) and (code := _unwritable()):
         return code
     raise error
 
@@ -103,15 +102,30 @@ def flushed(code: int) -> int:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
-            give_up(stream)
-            code = READER_GONE
         except OSError as error:
-            give_up(stream)
-            if stream is sys.stdout:
-                complain(f"standard output cannot be written: {error.strerror}")
-                code = WRONG
+            code = _lost(stream, error, code)
     return code
+
+
+def _unwritable() -> int:
+    """The code of a standard stream that cannot be written; 0 when both can, and the error was another's."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+            os.write(stream.fileno(), b"\n")  # without a buffer nothing is left to be flushed
+        except OSError as error:
+            return _lost(stream, error, WRONG)
+    return 0
+
+
+def _lost(stream: TextIO, error: OSError, code: int) -> int:
+    give_up(stream)
+    if isinstance(error, BrokenPipeError):
+        return READER_GONE
+    if stream is not sys.stdout:
+        return code
+    complain(f"standard output cannot be written: {error.strerror}")
+    return WRONG
 
 
 # --- the standard streams
