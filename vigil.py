@@ -1,79 +1,105 @@
-"""The command line: parse, call, exit code. A command's rooms are entered only when it was chosen."""
+"""The command line: parse, call, exit code. A command's rooms are entered only when it was chosen.
 
-import argparse
-import os
+What takes time to import is imported in functions: an interrupt may come at any moment, and `ends` says what then.
+"""
+
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from actors.errors import VigilError
-from server.command_line import (
-    Command,
-    add_agents_arguments,
-    add_keys_arguments,
-    add_serve_arguments,
-    command_parser,
-    run_keys,
-    typed_data_dir,
-    typed_settings,
-)
+from server import ends
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
+
+    from server.command_line import Command
 
 
-def _serve(arguments: argparse.Namespace) -> int:
+def _serve(arguments: "Namespace") -> int:
+    import os
+
+    from server.command_line import typed_settings
     from server.serve import serve
     from server.settings import load_settings, unknown_variables
 
     for warning in unknown_variables(os.environ):
-        print(f"vigil: {warning}", file=sys.stderr)
+        ends.complain(warning)
     return serve(load_settings(typed_settings(arguments)))
 
 
-def _keys(arguments: argparse.Namespace) -> int:
+def _keys(arguments: "Namespace") -> int:
+    import os
+    from datetime import UTC, datetime
+
+    from server.command_line import run_keys, typed_data_dir
+
     data_dir = typed_data_dir(arguments, os.environ)
     print(run_keys(arguments, data_dir, created=datetime.now(UTC).date(), random_bytes=os.urandom))
     return 0
 
 
-def _agents(arguments: argparse.Namespace) -> int:
+def _agents(arguments: "Namespace") -> int:
+    import os
+
     from actors.agents import catalogue
 
     print(*catalogue.check(arguments.file, os.environ), sep="\n")
     return 0
 
 
-def _of(name: str, meaning: str, module: str) -> Command:
+def _of(name: str, meaning: str, module: str) -> "Command":
     """A command whose module has `add_arguments` and `run`."""
+    from server.command_line import Command
 
-    def add_arguments(parser: argparse.ArgumentParser) -> None:
+    def add_arguments(parser: "ArgumentParser") -> None:
         import_module(module).add_arguments(parser)
 
-    def run(arguments: argparse.Namespace) -> int:
+    def run(arguments: "Namespace") -> int:
         code: int = import_module(module).run(arguments)
         return code
 
     return Command(name, meaning, add_arguments, run)
 
 
-COMMANDS = (
-    Command("serve", "run the server", add_serve_arguments, _serve),
-    Command("keys", "make, list and revoke API keys", add_keys_arguments, _keys),
-    Command("agents", "check an agent catalogue", add_agents_arguments, _agents),
-    _of("replay", "play scenarios and recordings", "scenarios.replay"),
-    _of("simulate", "let a thousand people live a bad day, in virtual time", "scenarios.simulation_command"),
-    _of("load", "prove a server's limits under load", "loadtests.load"),
-    _of("bench", "measure how fast it is, against ceilings and peers", "loadtests.bench.command"),
-)
+def _commands() -> "tuple[Command, ...]":
+    from server import command_line
+    from server.command_line import Command
+
+    return (
+        Command("serve", "run the server", command_line.add_serve_arguments, _serve),
+        Command("keys", "make, list and revoke API keys", command_line.add_keys_arguments, _keys),
+        Command("agents", "check an agent catalogue", command_line.add_agents_arguments, _agents),
+        _of("replay", "play scenarios and recordings", "scenarios.replay"),
+        _of(
+            "simulate",
+            "let a thousand people live a bad day, in virtual time",
+            "scenarios.simulation_command",
+        ),
+        _of("load", "prove a server's limits under load", "loadtests.load"),
+        _of("bench", "measure how fast it is, against ceilings and peers", "loadtests.bench.command"),
+    )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: "Sequence[str] | None" = None) -> int:
     """Run one command. Gives its exit code; 2 when what was typed, or a file that it names, is wrong."""
-    arguments = command_parser(COMMANDS).parse_args(argv)
-    try:
-        code: int = arguments.run(arguments)
-    except VigilError as error:
-        print(*(f"vigil: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
-        return 2
+    words = sys.argv[1:] if argv is None else argv
+    ends.open_closed_streams()
+    with ends.noting() if list(words[:1]) == ["serve"] else ends.as_interrupts():
+        try:
+            code = _run(words)
+        except SystemExit as left:
+            raise SystemExit(ends.flushed(left.code if isinstance(left.code, int) else 0)) from None
+        except BaseException as error:
+            code = ends.end(error)
+    return ends.flushed(code)
+
+
+def _run(words: "Sequence[str]") -> int:
+    from server.command_line import command_parser
+
+    arguments = command_parser(_commands()).parse_args(words)
+    code: int = arguments.run(arguments)
     return code
 
 

@@ -20,7 +20,7 @@ from actors.hub import Hub
 from actors.idempotency import Keys
 from actors.index import SessionIndex, merged
 from actors.lifecycle import End, Phase, Transition, begin, creation, merge, phase, tombstone
-from actors.limits import Limits
+from actors.limits import Limit, Limits
 from actors.mailbox import Saving
 from actors.parted import Parted
 from actors.records import Session, TimeoutConfig, TimeoutPatch, Tombstone, TurnState
@@ -136,6 +136,14 @@ class Directory:
         if entry is None:
             raise AgentNotFound(agent_id)
         return entry
+
+    def use_agents(self, agents: Mapping[str, AgentEntry]) -> None:
+        """From now on these are the agents there are. Sessions of one that is gone live on, and their turns fail; a
+        turn that runs goes on with the agent that it began with.
+        """
+        self._agents = agents
+        self.turns.use_agents(agents)
+        self.limits.use_overrides(overrides(agents), self.agent_of)
 
     def agent_of(self, session_id: str) -> str | None:
         actor = self._actors.get(session_id)
@@ -336,6 +344,15 @@ class Directory:
         for event in events:
             self.tally.note(event)
         self.hub.publish(events)
+
+
+def overrides(agents: Mapping[str, AgentEntry]) -> dict[str, tuple[Limit | None, Limit | None]]:
+    """The limits that agents have of their own, for `Limits`."""
+    return {
+        entry.id: (entry.session_limit, entry.agent_limit)
+        for entry in agents.values()
+        if entry.session_limit or entry.agent_limit
+    }
 
 
 def _creation(transition: Transition, saving: Saving | None) -> list[Write]:

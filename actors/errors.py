@@ -12,7 +12,9 @@ VigilError
   KeyReused            the idempotency key came with another body (422)
   Overloaded           a bounded queue or the session cap is full (503)
   StoreUnavailable     nothing can be committed right now (503)
+  RecordDamaged        what is stored of a session cannot be read or changed: it is out of service (500)
   StoreError           the store cannot be opened at all; the text says why and what to do
+    DatabaseGone       its file is empty or missing, and should not be
 """
 
 from __future__ import annotations
@@ -94,6 +96,10 @@ class StoreUnavailable(VigilError):
         self.why = why
 
 
+class RecordDamaged(VigilError):
+    """The text says what is damaged, and nothing of its content."""
+
+
 class AgentFailed(VigilError):
     """Whoever waits for the answer learns which `question` stays unanswered."""
 
@@ -106,4 +112,8 @@ class AgentTimedOut(AgentFailed):
 
 
 class StoreError(VigilError):
+    pass
+
+
+class DatabaseGone(StoreError):
     pass

@@ -99,6 +99,11 @@ class Window:
         """Oldest first."""
         return iter(self._unrolled())
 
+    def obey(self, rule: _Rule) -> None:
+        """Count by another limit from now on. What a shorter window has forgotten stays forgotten."""
+        self.rule = rule
+        self._count(self.size)
+
     def look(self, now: int) -> None:
         """Forget what no longer counts."""
         if self.frees_at <= now:
@@ -174,11 +179,10 @@ class Limits:
         overrides: Mapping[str, tuple[Limit | None, Limit | None]] | None = None,
     ) -> None:
         self._windows: dict[Scope, dict[str, Window]] = {"session": {}, "user": {}, "agent": {}}
-        self._rules = self._rules_for(session, user, agent)
-        self._own_rules = {
-            agent_id: self._rules_for(own_session or session, user, own_agent or agent)
-            for agent_id, (own_session, own_agent) in (overrides or {}).items()
-        }
+        self._usual = session, user, agent
+        self._rules = self._rules_for(*self._usual)
+        self._overrides = overrides or {}
+        self._own_rules = self._rules_of(self._overrides)
         self._empty_at: list[tuple[int, Scope, str]] = []  # a heap, one entry a window
         self._admitted = 0
         self._refused: dict[Scope, int] = {"session": 0, "user": 0, "agent": 0}
@@ -201,6 +205,24 @@ class Limits:
                 self._keep(now, window)
         self._admitted += 1
         return tuple([window.charge(now) for window in windows])
+
+    def use_overrides(
+        self,
+        overrides: Mapping[str, tuple[Limit | None, Limit | None]],
+        agent_of: Callable[[str], str | None],
+    ) -> None:
+        """From now on these agents have limits of their own; what was admitted goes on to count. `agent_of` names a
+        session's agent.
+        """
+        before, self._overrides = self._overrides, overrides
+        if overrides == before:
+            return
+        self._own_rules = self._rules_of(overrides)
+        for scope in ("session", "agent"):
+            for subject, window in self._windows[scope].items():
+                agent_id = agent_of(subject) if scope == "session" else subject
+                if agent_id is not None and overrides.get(agent_id) != before.get(agent_id):
+                    window.obey(self._own_rules.get(agent_id, self._rules)[_PLACE[scope]])
 
     def drop_session(self, session_id: str) -> None:
         """The session is over: nothing will be counted for it again."""
@@ -244,6 +266,15 @@ class Limits:
 
     def statistics(self) -> LimitStats:
         return LimitStats(self._admitted, dict(self._refused), sum(map(len, self._windows.values())))
+
+    def _rules_of(
+        self, overrides: Mapping[str, tuple[Limit | None, Limit | None]]
+    ) -> dict[str, tuple[_Rule, ...]]:
+        session, user, agent = self._usual
+        return {
+            agent_id: self._rules_for(own_session or session, user, own_agent or agent)
+            for agent_id, (own_session, own_agent) in overrides.items()
+        }
 
     def _rules_for(self, session: Limit, user: Limit, agent: Limit) -> tuple[_Rule, ...]:
         limits: dict[Scope, Limit] = {"session": session, "user": user, "agent": agent}

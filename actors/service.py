@@ -8,7 +8,7 @@ import trio
 from actors.agents.base import AgentEntry
 from actors.clock import ScaledClock
 from actors.directory import Directory, Rules
-from actors.errors import Overloaded, StoreUnavailable
+from actors.errors import Overloaded, RecordDamaged, StoreUnavailable
 from actors.limits import Limits
 from actors.stores.base import ForgetTombstones, Snapshot, Store
 
@@ -60,8 +60,9 @@ async def run(
         nursery.cancel_scope.cancel()
     try:
         await store.commit(limits.saved())
-    except StoreUnavailable as error:
-        log.error("rate-limit windows are not saved and will start empty", why=error.why)  # noqa: TRY400  no bug
+    except (StoreUnavailable, RecordDamaged) as error:
+        why = getattr(error, "why", str(error))
+        log.error("rate-limit windows are not saved and will start empty", why=why)  # noqa: TRY400  no bug
 
 
 async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
@@ -104,6 +105,8 @@ async def _forget_stored(directory: Directory) -> None:
             await directory.store.commit([ForgetTombstones(ids)])
         except (StoreUnavailable, Overloaded):
             return  # they are still there the next time
+        except RecordDamaged:
+            pass  # they are there at the next start, and due then too
         del forgotten[: len(ids)]
 
 

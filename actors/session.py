@@ -14,6 +14,7 @@ import trio
 from actors.clock import ScaledClock
 from actors.errors import (
     Overloaded,
+    RecordDamaged,
     SessionBroken,
     SessionExpired,
     SessionNotFound,
@@ -119,6 +120,13 @@ class SessionActor(Mailbox):
         if self._scope is not None and isinstance(self.state, Session):
             self._scope.deadline = self._wake_at(self.state)
 
+    def condemn(self, damage: RecordDamaged) -> None:
+        """What is stored of it cannot be read: its supervisor takes it out of service."""
+        if self._under_way is None:
+            self._crash(damage, ())
+        elif self._under_way is not _DOWN:
+            self._bug = damage  # what is under way has its answer first
+
     def _wake_at(self, session: Session) -> float:
         return max(self._home.clock.deadline(due_at(session)), self._not_before)
 
@@ -200,11 +208,15 @@ class SessionActor(Mailbox):
         """Nothing is under way: take up what came meanwhile, or see to the end."""
         self._under_way = None
         if not isinstance(self.state, Session):
+            self._bug = None
             self.close(end_of(self.state))
+        elif self._bug is not None:
+            return self._crash(self._bug, ())
         if self._end is not None:
             self._wake()
         elif self._asks:
             self._take_up(self.take())
+        return None
 
     def _crash(self, bug: Exception, asks: Sequence[Ask]) -> None:
         """Have the task raise it, for its supervisor, and answer everybody who waits."""

@@ -7,7 +7,7 @@ import structlog
 import trio
 
 from actors.clock import ScaledClock
-from actors.errors import Overloaded, StoreUnavailable
+from actors.errors import Overloaded, RecordDamaged, StoreUnavailable
 from actors.records import Session
 from actors.session import RETRY_S, SessionActor
 from actors.stores.base import PendingTurn, Store
@@ -61,11 +61,16 @@ async def supervise(actor: SessionActor, ward: Ward) -> None:
         while True:
             try:
                 return await actor.run()  # here and not in a function: a million frames wait
+            except RecordDamaged as damage:
+                why: str | None = str(damage)
             except Exception:
                 log.exception("an actor crashed", session_id=actor.state.id)
                 ward.crashed(actor)
-            if why := await _restart(actor, ward):
-                log.error("a session is quarantined", session_id=actor.state.id, why=why)
+                why = await _restart(actor, ward)
+            if why:
+                log.error(
+                    "a session is quarantined: 500 until it is deleted", session_id=actor.state.id, why=why
+                )
                 return ward.quarantine(actor, why)
     except trio.Cancelled:
         actor.close(Overloaded("The server is stopping"))
@@ -82,6 +87,8 @@ async def _restart(actor: SessionActor, ward: Ward) -> str | None:
             session, pending = await ward.store.session(key), await ward.store.pending_turns(key)
         except StoreUnavailable:
             await trio.sleep(RETRY_S)
+        except RecordDamaged as damage:
+            return str(damage)
         else:
             break
     if session is None:

@@ -15,7 +15,7 @@ import trio
 
 from actors.agents.base import ANSWER_CHARACTERS_MAX, AgentEntry, Reply, Turn
 from actors.clock import ScaledClock
-from actors.errors import AgentFailed, AgentTimedOut, Overloaded, StoreUnavailable, VigilError
+from actors.errors import AgentFailed, AgentTimedOut, Overloaded, RecordDamaged, StoreUnavailable, VigilError
 from actors.hub import Chunk, Hub
 from actors.lifecycle import Answer, BeginTurn, Command, FailTurn
 from actors.records import Message, Session, TurnState
@@ -101,6 +101,10 @@ class Turns:
         self._new_id = new_id
         self._nursery = nursery
         self._queues: dict[str, _Queue] = {}
+
+    def use_agents(self, agents: Mapping[str, AgentEntry]) -> None:
+        """Those who answer the turns that begin from now on."""
+        self._agents = agents
 
     def __len__(self) -> int:
         return sum(len(queue.owed) for queue in self._queues.values())
@@ -214,6 +218,9 @@ class Turns:
             raise AgentTimedOut(f"The agent did not answer within {entry.turn_timeout_s:g} s") from None
         except AgentFailed:
             raise
+        except RecordDamaged as damage:
+            actor.condemn(damage)
+            raise AgentFailed("The session's history cannot be read") from None
         except Exception:
             log.exception("an agent crashed", agent_id=entry.id, session_id=session.id)
             raise AgentFailed("The agent crashed") from None

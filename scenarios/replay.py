@@ -8,20 +8,21 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import trio
 
-from scenarios import determinism, durations, reading, report, trace_command
+from scenarios import determinism, durations, files, reading, report, trace_command
 from scenarios.errors import ScenarioError
 from scenarios.player import play
 from scenarios.plays import Play
 from scenarios.reading import Located
 from scenarios.script import schema
 from scenarios.targets import Opener, Unreachable, Virtual
-from server import logs
+from server import ends, logs
 
 HELD, FAILED, UNREACHABLE = 0, 1, 3
 AT_ONCE = 4  # live scripts; each may have a server of its own
@@ -77,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         return HELD
     if not arguments.paths:
         raise ScenarioError("say which scripts: vigil replay scenarios/library")
+    files.check_places(arguments.junit, arguments.json, arguments.timeline)
     logs.configure("auto", "error")
     return _REPLAYS[_kind(arguments.paths)](arguments)
 
@@ -165,11 +167,13 @@ def _skipped(located: Located, reason: str) -> Play:
 def _replay_scripts(arguments: argparse.Namespace) -> int:
     scripts = [reading.load(path) for path in reading.scripts_of(arguments.paths)]
     opener = _opener(arguments)
+    told = _Told(scripts)
     try:
-        if opener is None:
-            plays = play_virtual(scripts, tell=_tell)
-        else:
-            plays = trio.run(partial(play_live, scripts, opener, tell=_tell))
+        with ends.interruptible(told.so_far):
+            if opener is None:
+                plays = play_virtual(scripts, tell=told)
+            else:
+                plays = trio.run(partial(play_live, scripts, opener, tell=told))
     except Unreachable as error:
         print(f"vigil: {error}", file=sys.stderr)
         return UNREACHABLE
@@ -199,11 +203,29 @@ def _opener(arguments: argparse.Namespace) -> Opener | None:
     return Live(arguments.url, key, scale, tolerance_ms)
 
 
-def _tell(one: Play) -> None:
-    print(report.line(one))
-    if one.verdict == "failed":
-        print(report.failure(one))
-    sys.stdout.flush()
+class _Told:
+    """Tells of each script that was played, and knows which are left."""
+
+    def __init__(self, scripts: Sequence[Located]) -> None:
+        self._left = {str(located.file): located for located in scripts}
+        self._verdicts: Counter[str] = Counter()
+
+    def __call__(self, one: Play) -> None:
+        self._left.pop(one.file, None)
+        self._verdicts[one.verdict] += 1
+        print(report.line(one))
+        if one.verdict == "failed":
+            print(report.failure(one))
+        sys.stdout.flush()
+
+    def so_far(self) -> str:
+        """For an interrupt."""
+        verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self._verdicts.items()))
+        next_one = next(iter(self._left), "")
+        return (
+            f"after {self._verdicts.total()} scripts ({verdicts or 'none'}), {len(self._left)} are left; "
+            f"the next: vigil replay {next_one}"
+        )
 
 
 def _write(arguments: argparse.Namespace, plays: Sequence[Play]) -> None:
@@ -215,20 +237,13 @@ def _write(arguments: argparse.Namespace, plays: Sequence[Play]) -> None:
     for name, text in texts.items():
         path: Path | None = getattr(arguments, name)
         if path is not None:
-            _write_file(path, text(plays))
+            files.write(path, text(plays))
 
 
 def _timeline(plays: Sequence[Play]) -> str:
     from scenarios import timeline  # a page is seldom wanted, and much is loaded for it
 
     return timeline.page(plays)
-
-
-def _write_file(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ScenarioError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _kind(paths: Sequence[Path]) -> str:

@@ -17,23 +17,19 @@ from typing import TextIO
 import orjson
 import structlog
 
-from scenarios import faults
-from scenarios.errors import ScenarioError
+from scenarios import faults, files
 from scenarios.outcome import Outcome, Settings, as_json
 from scenarios.people import MIXES
 from scenarios.shrink import shrink
 from scenarios.shrunk_script import tell
 from scenarios.simulate import Progress, simulate
 from scenarios.summary import heading, summary
+from server import ends
 
 SEED_BELOW = 1_000_000
 PEOPLE_MAX = 100_000
 HOURS_MAX = 720.0
 PROGRESS_EVERY_S = 1.0
-
-
-class CannotWrite(ScenarioError):
-    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,19 +62,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Simulate, print, write. Gives 0 when it held, 1 when not. Raises ScenarioError for files that cannot be."""
-    for file in (arguments.report, arguments.json, arguments.shrink):
-        _check_place(file)
+    files.check_places(arguments.report, arguments.json, arguments.shrink)
     settings = settings_of(arguments)
-    print(heading(settings, version("vigil-sessions")), flush=True)
-    show = progress_line(sys.stderr, time.monotonic)
-    with _quick_and_quiet():
-        outcome = simulate(settings, real_now=time.perf_counter, progress=show)
-    print(summary(outcome))
+    outcome = _simulated(settings)
+    print(summary(outcome), flush=True)
     _write(arguments.json, lambda: orjson.dumps(as_json(outcome), option=orjson.OPT_INDENT_2))
     _write(arguments.report, lambda: _page(outcome))
     if arguments.shrink is not None and outcome.violation is not None:
         _shrink(outcome, arguments.shrink)
     return 0 if outcome.violation is None else 1
+
+
+def _simulated(settings: Settings) -> Outcome:
+    show = progress_line(sys.stderr, time.monotonic)
+    reached = Progress(0, settings.length_ms, 0)
+
+    def note(progress: Progress) -> None:
+        nonlocal reached
+        reached = progress
+        show(progress)
+
+    with ends.interruptible(lambda: _how_far(reached, settings)), _quick_and_quiet():
+        print(heading(settings, version("vigil-sessions")), flush=True)
+        return simulate(settings, real_now=time.perf_counter, progress=note)
+
+
+def _how_far(reached: Progress, settings: Settings) -> str:
+    share = reached.at_ms / reached.length_ms
+    return (
+        f"at {share:.0%} of the day, after {reached.requests} requests, all of them as they must be. "
+        f"The same day again: {settings.repro}"
+    )
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -123,7 +137,8 @@ def _quick_and_quiet() -> Iterator[None]:
 
 
 def _shrink(failed: Outcome, file: Path) -> None:
-    with _quick_and_quiet():
+    again = f"while it was shrunk. The whole day again: {failed.settings.repro} --shrink {file}"
+    with ends.interruptible(lambda: again), _quick_and_quiet():
         smallest = shrink(failed, partial(simulate, real_now=time.perf_counter), partial(print, flush=True))
         told = tell(smallest)
     print(summary(smallest))
@@ -136,19 +151,10 @@ def _page(outcome: Outcome) -> bytes:
     return page.encode()
 
 
-def _check_place(file: Path | None) -> None:
-    if file is not None and not file.parent.is_dir():
-        raise CannotWrite(f"cannot write {file}: there is no directory {file.parent}")
-
-
 def _write(file: Path | None, content: Callable[[], bytes]) -> None:
-    if file is None:
-        return
-    try:
-        file.write_bytes(content())
-    except OSError as error:
-        raise CannotWrite(f"cannot write {file}: {error.strerror}") from error
-    print(f"written: {file}")
+    if file is not None:
+        files.write(file, content())
+        print(f"written: {file}")
 
 
 def _seed(text: str) -> int:

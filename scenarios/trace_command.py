@@ -2,12 +2,14 @@
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from scenarios import durations, trace_script
 from scenarios.errors import ScenarioError
 from scenarios.trace import read
 from scenarios.trace_replay import Difference, Replayed, replay
+from server import ends
 
 SAME, DIFFERENT = 0, 1
 SHOWN_MAX = 20
@@ -32,8 +34,21 @@ def run(arguments: argparse.Namespace) -> int:
     """Play the recordings that were named, and give the exit code. Raises ScenarioError."""
     if arguments.to_script is not None:
         return _to_script(arguments)
-    outcomes = [_play(path) for path in arguments.paths]
+    outcomes: list[Replayed] = []
+    with ends.interruptible(lambda: _so_far(arguments.paths, outcomes)):
+        for path in arguments.paths:
+            outcomes.append(_play(path))  # noqa: PERF401  an interrupt asks how many there are
     return DIFFERENT if any(outcome.differences for outcome in outcomes) else SAME
+
+
+def _so_far(paths: Sequence[Path], outcomes: Sequence[Replayed]) -> str:
+    """For an interrupt."""
+    differences = sum(len(outcome.differences) for outcome in outcomes)
+    left = paths[len(outcomes) :]
+    return (
+        f"after {len(outcomes)} of {len(paths)} recordings ({differences} differences); "
+        f"the rest: vigil replay {' '.join(map(str, left))}"
+    )
 
 
 def _play(path: Path) -> Replayed:

@@ -21,10 +21,12 @@ _PATH_BYTES_MAX = 107
 _BOTH_FAMILIES = {"::": ("::", "0.0.0.0")}  # noqa: S104  an IPv6 socket of Trio's takes IPv6 alone
 _NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # a family that the machine does not speak
 
+from actors.errors import VigilError
+
 _log = structlog.get_logger()
 
 
-class ListenError(Exception):
+class ListenError(VigilError):
     """An address cannot be served. The text is one line for whoever started the server."""
 
 

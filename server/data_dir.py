@@ -4,6 +4,7 @@ The directory is 0700 and its files 0600 (spec section 6). A file is replaced in
 crash. Processes that read a file to write it back take turns by `locked`.
 """
 
+import errno
 import fcntl
 import os
 import stat
@@ -14,8 +15,9 @@ from pathlib import Path
 from actors.errors import VigilError
 
 SECRET_BYTES = 32
+DATABASE_NOTE = "database"
 
-_OURS = ("secret", "keys.json", "api-key", ".lock", "vigil.db*")
+_OURS = ("secret", "keys.json", "api-key", DATABASE_NOTE, ".lock", "vigil.db*")
 
 
 class DataDirError(VigilError):
@@ -39,7 +41,11 @@ def open_data_dir(path: Path) -> None:
             for file in path.glob(pattern):
                 _tighten(file, 0o600)
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise DataDirError(f"{path} cannot be written. Name another directory with --data-dir")
+        is_read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        why = os.strerror(errno.EROFS if is_read_only else errno.EACCES)
+        raise DataDirError(
+            f"{path} cannot be written: {why}. Mend it, or name another directory with --data-dir"
+        )
 
 
 def session_secret(data_dir: Path, random_bytes: Callable[[int], bytes]) -> bytes:
@@ -56,6 +62,18 @@ def session_secret(data_dir: Path, random_bytes: Callable[[int], bytes]) -> byte
             "a new one is made and every session token given out so far stops working"
         )
     return secret
+
+
+def kept_database(data_dir: Path) -> str | None:
+    """The database that a server of this directory has kept sessions in. Raises DataDirError."""
+    content = read_file(data_dir / DATABASE_NOTE)
+    return None if content is None else os.fsdecode(content).strip()
+
+
+def note_database(data_dir: Path, database: str) -> None:
+    """After it was made: so a start that was killed in between locks nobody out. Raises DataDirError."""
+    with locked(data_dir):
+        write_file(data_dir / DATABASE_NOTE, os.fsencode(f"{database}\n"))
 
 
 def read_file(path: Path) -> bytes | None:

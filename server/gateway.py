@@ -19,7 +19,7 @@ import structlog
 import trio
 from pydantic import BaseModel
 
-from actors.errors import RateLimited, SessionBroken, SessionExpired
+from actors.errors import RateLimited, RecordDamaged, SessionBroken, SessionExpired
 from actors.hub import Subscription
 from actors.lifecycle import Transition
 from actors.limits import Limit, Quota, Scope
@@ -314,7 +314,10 @@ def _refusal(call: Call, error: Exception) -> Reply:
     failure = failure_of(error)
     if isinstance(error, RateLimited):
         call.quotas = error.refused.quotas
-    if failure is INTERNAL and not isinstance(error, SessionBroken):
+    if isinstance(error, RecordDamaged):
+        if call.actor is not None:
+            call.actor.condemn(error)
+    elif failure is INTERNAL and not isinstance(error, SessionBroken):
         log.error("a request crashed", request_id=call.request_id, exc_info=error)
     body = answers.encode(error_body(error, call.request_id))
     return Reply(failure.status, _JSON + _lines(failure.headers(error)), body)

@@ -5,7 +5,8 @@ from collections import deque
 import trio
 
 from actors.directory import Directory
-from actors.errors import Overloaded, StoreUnavailable
+from actors.errors import Overloaded, RecordDamaged, StoreUnavailable
+from actors.stores.base import TakeRoom
 from server.schemas import HealthBody
 from server.wire_time import iso
 
@@ -43,7 +44,7 @@ class LoopLag:
 
 
 class StoreProbe:
-    """Whether the store can commit. Asked often, it commits at most once a second."""
+    """Whether the store can commit what a send needs. Asked often, it commits at most once a second."""
 
     def __init__(self, directory: Directory, nursery: trio.Nursery) -> None:
         self._directory = directory
@@ -66,9 +67,9 @@ class StoreProbe:
     async def _probe(self, done: trio.Event) -> None:
         """A task of its own, because a commit that hangs cannot be cancelled."""
         try:
-            await self._directory.store.commit([])
+            await self._directory.store.commit([TakeRoom()])
             self._works = True
-        except (StoreUnavailable, Overloaded):
+        except (StoreUnavailable, RecordDamaged, Overloaded):
             self._works = False
         self._checked_at = trio.current_time()
         self._running = None

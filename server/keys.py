@@ -91,12 +91,14 @@ class KeyRing:
     def _look(self) -> None:
         """Read the file again if it is not as it was."""
         self._look_at = self._monotonic() + _LOOK_AGAIN_S
-        stamp = _stamp(keys_file(self._data_dir))
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
+        if _stamp(keys_file(self._data_dir)) != self._stamp:
+            self.reread()
+
+    def reread(self) -> None:
+        """Read the file, whether it has changed or not."""
+        self._stamp = _stamp(keys_file(self._data_dir))
         try:
-            self._use(read_keys(self._data_dir))
+            self._use(_keys_in(self._data_dir))
         except (KeysError, DataDirError) as error:
             self._warn(f"The API keys stay as they were: {error}")
 
@@ -104,6 +106,13 @@ class KeyRing:
         self._by_hash = {bytes.fromhex(key.sha256): _principal(key) for key in keys} | self._fixed
         self._seen: dict[str, Principal] = {}
         self._in_force = frozenset(self._by_hash.values())
+
+
+def _keys_in(data_dir: Path) -> tuple[ApiKey, ...]:
+    """`read_keys`. A directory without its file has no keys; one that is gone is an accident."""
+    if not data_dir.is_dir():
+        raise KeysError(f"the directory {data_dir} is not there")
+    return read_keys(data_dir)
 
 
 def keys_file(data_dir: Path) -> Path:

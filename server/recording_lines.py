@@ -186,7 +186,8 @@ def write(notes: IO[bytes], lines: Lines, out: IO[bytes]) -> None:
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's: it says when there is no more
+    for number in (signal.SIGINT, signal.SIGHUP):  # they are the server's: it says when there is no more
+        signal.signal(number, signal.SIG_IGN)
     lines = Lines(salt=os.urandom(16), content="--content" in sys.argv[1:])
     try:
         write(sys.stdin.buffer, lines, sys.stdout.buffer)

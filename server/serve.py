@@ -5,9 +5,8 @@ import logging
 import os
 import resource
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -20,20 +19,20 @@ from actors.agents import catalogue
 from actors.agents.base import AgentEntry
 from actors.clock import ScaledClock
 from actors.directory import Rules
-from actors.errors import VigilError
+from actors.errors import DatabaseGone, StoreError
 from actors.stores.base import Store
 from actors.stores.memory import MemoryStore
 from actors.stores.sqlite import SqliteStore
-from server import logs, recording, site
-from server.addresses import ListenError
+from server import ends, last_resort, logs, recording, site
 from server.app import make_app
 from server.call import Site
 from server.command_line import base_url, curl_line
-from server.data_dir import open_data_dir, session_secret
+from server.data_dir import DATABASE_NOTE, kept_database, note_database, open_data_dir, session_secret
 from server.hotpath import HotPath
 from server.keys import KeyRing, ensure_default_key
 from server.listener import Endpoint, listen
 from server.protocols import Limits
+from server.reloading import Reloading
 from server.settings import Settings
 
 log = structlog.get_logger()
@@ -47,16 +46,9 @@ _GC_PAUSE_S_MAX = 0.003  # of a collection, after which what it went through is 
 
 
 def serve(settings: Settings) -> int:
-    """Serve until SIGINT or SIGTERM. Gives the exit code: 0, or 2 with one clear line on standard error."""
-    logs.configure(settings.log_format, settings.log_level)
-    try:
-        _run(settings)
-    except (VigilError, ListenError, BaseExceptionGroup) as error:
-        refusals = _refusals(error)
-        if refusals is None:
-            raise
-        print(*(f"vigil: {refusal}" for refusal in refusals), sep="\n", file=sys.stderr)
-        return 2
+    """Serve until SIGINT or SIGTERM. Gives the exit code: 0. Raises VigilError, perhaps in a group."""
+    logs.configure(settings.log_format, settings.log_level, settings.log_file)
+    _run(settings)
     return 0
 
 
@@ -119,16 +111,6 @@ class _SlowCollections:
 _slow_collections = _SlowCollections()
 
 
-def _refusals(error: BaseException) -> list[str] | None:
-    """The lines to say; None when there is a bug among the errors."""
-    if not isinstance(error, BaseExceptionGroup):
-        return str(error).splitlines()
-    expected, bugs = error.split((VigilError, ListenError))
-    if bugs is not None or expected is None:
-        return None
-    return [line for inner in expected.exceptions for line in _refusals(inner) or ()]
-
-
 def _run(settings: Settings) -> None:
     collect_seldom()
     raise_descriptor_limit()
@@ -146,53 +128,122 @@ def raise_descriptor_limit() -> None:
 
 
 def _agents(settings: Settings) -> Mapping[str, AgentEntry]:
+    read = _reader(settings)
+    return catalogue.demo() if read is None else read()
+
+
+def _reader(settings: Settings) -> Callable[[], Mapping[str, AgentEntry]] | None:
+    """Reads the catalogue; None where there is no file."""
     if settings.agents is None:
-        return catalogue.demo()
-    return catalogue.load(settings.agents, os.environ, wall=_wall_ms)
+        return None
+    return partial(catalogue.load, settings.agents, os.environ, wall=_wall_ms)
 
 
 def _store(settings: Settings) -> Store:
-    return MemoryStore() if settings.database is None else SqliteStore(settings.database)
+    """Raises StoreError, also for a database that has vanished: an empty server in its place would look healthy."""
+    if settings.database is None:
+        return MemoryStore()
+    path, data_dir = os.path.realpath(settings.database), settings.data_dir
+    is_known = kept_database(data_dir) == path
+    try:
+        store = SqliteStore(path, may_be_new=not is_known)
+    except DatabaseGone as error:
+        note = data_dir / DATABASE_NOTE
+        raise StoreError(
+            f"{error}. Restore it from a backup, or mount its disk; to begin anew without these sessions: rm {note}"
+        ) from None
+    if not is_known:
+        note_database(data_dir, path)
+    return store
+
+
+class _Orders:
+    """What signals have told the server, and how far it is with it."""
+
+    def __init__(self) -> None:
+        self.stop = trio.Event()
+        self.reload = trio.Event()
+        self.doing = "it was still starting"
+
+    def hear(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self.reload.set()
+        else:
+            log.info("stopping", signal=signal.Signals(number).name, again=self.stop.is_set() or None)
+            self.stop.set()
 
 
 async def _serve(settings: Settings, store: Store, agents: Mapping[str, AgentEntry]) -> None:
-    told_to_stop = trio.Event()
-    async with trio.open_nursery() as nursery:
-        await nursery.start(_heed_signals, told_to_stop)
-        try:
-            await _serve_until(told_to_stop, settings, store, agents)
-        finally:
-            with trio.CancelScope(shield=True):
-                await catalogue.close(agents)
-                await store.close()
-            nursery.cancel_scope.cancel()
+    orders = _Orders()
+    patience_s = settings.grace_s + last_resort.AFTER_GRACE_S
+    with last_resort.last_resort(patience_s, partial(_give_up, patience_s, orders, store)) as begin_to_wait:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_heed_signals, orders)
+            if orders.stop.is_set():
+                begin_to_wait()
+            reloading = Reloading(agents, _reader(settings), nursery)
+            try:
+                await _serve_until(orders, settings, store, reloading)
+            finally:
+                orders.doing = "the store was being closed"
+                with trio.CancelScope(shield=True):
+                    await catalogue.close(reloading.agents)
+                    await store.close()
+                nursery.cancel_scope.cancel()
     log.info("stopped")
 
 
+def _give_up(patience_s: float, orders: _Orders, store: Store) -> None:
+    """Say what was not finished. Runs in another thread, beside a loop that may stand still."""
+    waiting = store.statistics().waiting
+    lost = (
+        f"{waiting} changes wait for a disk that does not answer; none of them was acknowledged. "
+        if waiting
+        else ""
+    )
+    line = f"ended {patience_s:g} s after the signal to stop, before all was finished: {orders.doing}. "
+    log.error(f"{line}{lost}What was acknowledged is kept, rate-limit windows may start empty")
+
+
 async def _heed_signals(
-    told_to_stop: trio.Event, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    orders: _Orders, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """From before anything runs until all is closed: a second signal must not cut a clean stop short."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        for number in ends.noted:  # while everything was imported
+            orders.hear(number)
         task_status.started()
         async for number in signals:
-            log.info("stopping", signal=signal.Signals(number).name, again=told_to_stop.is_set() or None)
-            told_to_stop.set()
+            orders.hear(number)
 
 
-async def _serve_until(
-    told_to_stop: trio.Event, settings: Settings, store: Store, agents: Mapping[str, AgentEntry]
-) -> None:
+async def _serve_until(orders: _Orders, settings: Settings, store: Store, reloading: Reloading) -> None:
     stop = trio.Event()
     clock = ScaledClock.resume(store.anchor, wall=_wall_ms, scale=settings.time_scale)
     async with trio.open_nursery() as nursery:
-        plan = _plan(settings, store, agents, clock)
+        ring = _key_ring(settings)
+        plan = _plan(settings, store, reloading.agents, clock, ring)
         running: Site = await nursery.start(partial(site.run, plan, stop=stop))
         running.logs_requests = log.is_enabled_for(logging.INFO)
         freeze_what_is_there()
-        async with _recording(settings, plan, running):
-            await _listen(told_to_stop, settings, running, next(iter(agents)))
+        async with _recording(settings, plan, running), trio.open_nursery() as beside:
+            beside.start_soon(_reload, orders, partial(reloading.reload, running.directory, ring))
+            await _listen(orders, settings, running, next(iter(reloading.agents)))
+            beside.cancel_scope.cancel()
+            orders.doing = "what is recorded was being written"
+        orders.doing = "the rate-limit windows were being saved"
         stop.set()
+
+
+async def _reload(orders: _Orders, reload: Callable[[], Awaitable[None]]) -> None:
+    """Whatever goes wrong with it, the server goes on."""
+    while True:
+        await orders.reload.wait()
+        orders.reload = trio.Event()
+        try:
+            await reload()
+        except Exception:
+            log.exception("reloading has failed")
 
 
 @asynccontextmanager
@@ -220,7 +271,7 @@ async def _flush_now_and_then(box: recording.Outbox) -> None:
         box.flush()
 
 
-async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, agent_id: str) -> None:
+async def _listen(orders: _Orders, settings: Settings, running: Site, agent_id: str) -> None:
     """Take requests until told to stop, and then until those under way are finished."""
     shutdown = trio.Event()
     app = make_app(running, body_timeout_s=settings.body_timeout_s)
@@ -230,16 +281,16 @@ async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, a
     async with trio.open_nursery() as nursery:
         for url in await nursery.start(serving):
             _announce(settings, base_url(url, settings.root_path), agent_id)
-        await told_to_stop.wait()
+        await orders.stop.wait()
+        orders.doing = "requests were under way"
         running.stop_taking_requests()
         shutdown.set()
 
 
 def _announce(settings: Settings, url: str, agent_id: str) -> None:
-    print(f"Vigil is listening on {url}")
+    ends.say(f"Vigil is listening on {url}")
     if line := curl_line(url, settings, agent_id):
-        print(f"Try it:\n  {line}")
-    sys.stdout.flush()
+        ends.say(f"Try it:\n  {line}")
 
 
 def _limits(settings: Settings) -> Limits:
@@ -251,11 +302,14 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _plan(
-    settings: Settings, store: Store, agents: Mapping[str, AgentEntry], clock: ScaledClock
-) -> site.Plan:
+def _key_ring(settings: Settings) -> KeyRing:
     key = settings.api_key.get_secret_value() if settings.api_key else None
-    ring = KeyRing(settings.data_dir, monotonic=time.monotonic, warn=log.warning, environment_key=key)
+    return KeyRing(settings.data_dir, monotonic=time.monotonic, warn=log.warning, environment_key=key)
+
+
+def _plan(
+    settings: Settings, store: Store, agents: Mapping[str, AgentEntry], clock: ScaledClock, ring: KeyRing
+) -> site.Plan:
     return site.Plan(
         store=store,
         clock=clock,

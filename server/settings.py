@@ -320,6 +320,10 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error"],
         About(_LOGS, "LEVEL", "the least severe entries that are logged"),
     ] = "info"
+    log_file: Annotated[
+        NamedPath | None,
+        About(_LOGS, "FILE", "where the log goes instead of standard error; SIGHUP opens it anew"),
+    ] = None
     record: Annotated[
         Path | None,
         About(

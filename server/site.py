@@ -10,7 +10,7 @@ import trio
 from actors import service
 from actors.agents.base import AgentEntry
 from actors.clock import ScaledClock
-from actors.directory import Directory, Rules
+from actors.directory import Directory, Rules, overrides
 from actors.limits import Limit, Limits
 from actors.stores.base import Store
 from server import docs_page, openapi
@@ -70,15 +70,10 @@ async def _watch_listeners(site: Site, in_force: Callable[[Principal], bool]) ->
 
 
 async def _run_directory(plan: Plan, stop: trio.Event, *, task_status: trio.TaskStatus[Directory]) -> None:
-    overrides = {
-        entry.id: (entry.session_limit, entry.agent_limit)
-        for entry in plan.agents.values()
-        if entry.session_limit or entry.agent_limit
-    }
     await service.run(
         store=plan.store,
         clock=plan.clock,
-        limits=Limits(plan.session_limit, plan.user_limit, plan.agent_limit, overrides),
+        limits=Limits(plan.session_limit, plan.user_limit, plan.agent_limit, overrides(plan.agents)),
         agents=plan.agents,
         rules=plan.rules,
         new_id=plan.new_id,

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -28,9 +28,15 @@ class ServerProcess:
     `environ` adds variables, or takes them away where it has None.
     """
 
-    def __init__(self, data_dir: Path, *flags: str, environ: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *flags: str,
+        environ: Mapping[str, str | None] | None = None,
+        entry: Sequence[str] = (sys.executable, "-m", "vigil"),
+    ) -> None:
         self.log = data_dir.with_suffix(".log")
-        command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={data_dir}", *flags]
+        command = [*entry, "serve", "--port=0", f"--data-dir={data_dir}", *flags]
         variables = {**os.environ, "VIGIL_API_KEY": KEY, **(environ or {})}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(

@@ -62,6 +62,10 @@ class SaveWindow(NamedTuple):
     admitted_at: tuple[int, ...]
 
 
+class TakeRoom(NamedTuple):
+    """Nothing in the end; but the commit needs the room on the disk that a long message would."""
+
+
 Write = (
     InsertSession
     | UpdateSession
@@ -71,6 +75,7 @@ Write = (
     | RemoveSession
     | ForgetTombstones
     | SaveWindow
+    | TakeRoom
 )
 
 
@@ -124,6 +129,7 @@ class CommitStats(NamedTuple):
     writes: int
     seconds: float
     buckets: tuple[int, ...]  # how many took at most each of COMMIT_BUCKETS_S, then the rest
+    waiting: int = 0  # callers whose writes are not committed yet
 
 
 Done = Callable[[Exception | None], None]
@@ -135,7 +141,8 @@ COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 class Store(Protocol):
     """Constructing a store opens it: StoreError says in one line why that failed and what to do.
 
-    All methods that touch the disk raise StoreUnavailable when it fails.
+    All methods that touch the disk raise StoreUnavailable when it fails, and RecordDamaged when what is asked for is
+    damaged.
     """
 
     @property
@@ -143,13 +150,13 @@ class Store(Protocol):
         """Where session time stood at the last commit; None in a new store."""
 
     async def start(self, anchor: Callable[[], Anchor]) -> Snapshot:
-        """Give everything that is stored, and from now on commit `anchor()` with each commit."""
+        """Give everything that is stored, and from now on commit `anchor()` with each commit. Raises StoreError."""
 
     def submit(self, writes: Sequence[Write], done: Done) -> None:
         """Have `writes` committed. `done` hears of it once, perhaps before this returns, and must not raise.
 
-        It gets None once they are durable; StoreUnavailable, and then nothing of them happened; Overloaded when too
-        many callers wait already. No writes commit the anchor alone.
+        It gets None once they are durable; StoreUnavailable or, when only these writes meet damage, RecordDamaged, and
+        then nothing of them happened; Overloaded when too many callers wait already. No writes commit the anchor alone.
         """
 
     async def commit(self, writes: Sequence[Write]) -> None:

@@ -27,6 +27,7 @@ from actors.stores.base import (
     SavedAnswer,
     SaveWindow,
     Snapshot,
+    TakeRoom,
     UpdateSession,
     UpdateTurn,
     Write,
@@ -184,6 +185,7 @@ _APPLY: dict[type[Write], Callable[[MemoryStore, Any], None]] = {
     RemoveSession: MemoryStore._remove_session,
     ForgetTombstones: MemoryStore._forget_tombstones,
     SaveWindow: MemoryStore._save_window,
+    TakeRoom: lambda _store, _write: None,
 }
 
 

@@ -7,9 +7,10 @@ they see only what is committed.
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 import apsw
@@ -17,8 +18,8 @@ import structlog
 import trio
 
 from actors.clock import Anchor
-from actors.errors import Overloaded, StoreUnavailable
-from actors.records import Message, Session
+from actors.errors import Overloaded, RecordDamaged, StoreUnavailable
+from actors.records import Message, Session, Tombstone
 from actors.stores import sqlite_schema as schema
 from actors.stores.base import (
     COMMIT_BUCKETS_S,
@@ -32,7 +33,7 @@ from actors.stores.base import (
     Write,
 )
 from actors.stores.sqlite_checkpoints import Checkpoints
-from actors.stores.sqlite_file import open_checkpointer, open_reader, open_writer, opening
+from actors.stores.sqlite_file import damaged, open_checkpointer, open_reader, open_writer, opening, same_file
 from actors.stores.sqlite_schema import ForgetWindows, Row, Unreadable
 from actors.stores.sqlite_writer import Batch, Call, Outcome, Writer
 from actors.told import told
@@ -55,22 +56,33 @@ class _Waiting(NamedTuple):
 
 
 class SqliteStore:
-    """`Store` in the file at `path`, which one process at a time may open. Raises StoreError."""
+    """`Store` in the file at `path`, which one process at a time may open. Raises StoreError.
 
-    def __init__(self, path: str | os.PathLike[str], *, erase_delay_s: float = ERASE_DELAY_S) -> None:
+    A file that is empty or missing is a new one, and an error unless it `may_be_new`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        erase_delay_s: float = ERASE_DELAY_S,
+        may_be_new: bool = True,
+    ) -> None:
         self._path = os.path.realpath(path)
         with opening(self._path), ExitStack() as resources:
-            writer = open_writer(self._path, resources)
+            writer = open_writer(self._path, resources, may_be_new=may_be_new)
             self._reader = open_reader(self._path, resources)
             anchor = self._reader.execute(schema.ANCHOR).fetchone()
             checkpoints = Checkpoints(open_checkpointer(self._path, resources))
             resources.callback(checkpoints.stop)
-            self._writer = Writer(writer, checkpoints, erase_delay_s)
+            self._writer = Writer(writer, checkpoints, erase_delay_s, same_file(self._path))
             self._resources = resources.pop_all()
         self._anchor = Anchor(*anchor) if anchor else None
         self._clock: Callable[[], Anchor] | None = None
         self._waiting: list[_Waiting] = []
+        self._met_damage = False  # in what was read last of many records
         self._is_writing = False
+        self._under_way = 0  # callers whose batch is with the writer
         self._is_closed = False
         self._tell_at = 0.0
         self._commits = self._writes = 0
@@ -82,13 +94,12 @@ class SqliteStore:
         return self._anchor
 
     async def start(self, anchor: Callable[[], Anchor]) -> Snapshot:
-        try:
+        with opening(self._path):
             snapshot = self._snapshot()
-        except Unreadable as error:
-            raise StoreUnavailable(str(error)) from error
-        self._clock = anchor
-        if snapshot.windows:
-            await told(partial(self._submit, [ForgetWindows()]))
+            self._clock = anchor
+            if snapshot.windows:
+                with suppress(RecordDamaged):  # they stay, and count for less and less
+                    await told(partial(self._submit, [ForgetWindows()]))
         return snapshot
 
     def submit(self, writes: Sequence[Write], done: Done) -> None:
@@ -108,7 +119,7 @@ class SqliteStore:
         return None
 
     async def pending_turns(self, session_key: int) -> Sequence[PendingTurn]:
-        return list(self._sound(schema.PENDING_TURNS_OF, schema.pending_turn_of, session_key))
+        return [schema.pending_turn_of(row) for row in self._rows(schema.PENDING_TURNS_OF, session_key)]
 
     async def history(self, session_key: int, before: int | None, after: int | None, limit: int) -> Page:
         is_forward = before is None and after is not None
@@ -130,7 +141,8 @@ class SqliteStore:
         return SavedAnswer(*rows[0]) if rows else None
 
     def statistics(self) -> CommitStats:
-        return CommitStats(self._commits, self._writes, self._seconds, tuple(self._buckets))
+        waiting = self._under_way + len(self._waiting)
+        return CommitStats(self._commits, self._writes, self._seconds, tuple(self._buckets), waiting)
 
     async def close(self) -> None:
         if self._is_closed:
@@ -154,6 +166,7 @@ class SqliteStore:
     def _hand_over(self) -> None:
         """Give everybody who waits to the writer, in one batch."""
         batch, self._waiting = self._waiting, []
+        self._under_way = len(batch)
         anchor = self._clock() if self._clock else None
         token = trio.lowlevel.current_trio_token()
 
@@ -177,16 +190,22 @@ class SqliteStore:
         for waiting, outcome in zip(batch, outcomes, strict=True):
             waiting.done(outcome)
         self._tell_operator(outcomes)
+        self._under_way = 0
         self._is_writing = bool(self._waiting)
         if self._is_writing:
             self._hand_over()
 
     def _tell_operator(self, outcomes: Sequence[Outcome]) -> None:
         """That the disk fails, and why, but not for every request."""
-        failure = next((outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)), None)
-        if failure is not None and trio.current_time() >= self._tell_at:
-            self._tell_at = trio.current_time() + TELL_EVERY_S
+        failures = (outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable | RecordDamaged))
+        failure = next(failures, None)
+        if failure is None or trio.current_time() < self._tell_at:
+            return
+        self._tell_at = trio.current_time() + TELL_EVERY_S
+        if isinstance(failure, StoreUnavailable):
             log.error("the store cannot commit: what needs it gets 503", path=self._path, why=failure.why)
+        else:
+            log.error("a commit met damage: what needs it gets 500", why=damaged(self._path))
 
     # --- reading
 
@@ -199,7 +218,7 @@ class SqliteStore:
         return Snapshot(
             sessions=sessions,
             pending_turns=turns,
-            tombstones=list(self._sound(schema.TOMBSTONES, schema.tombstone_of)),
+            tombstones=sorted(self._tombstones(), key=attrgetter("expires_at")),
             broken=broken,
             windows=list(self._sound(schema.WINDOWS, schema.window_of)),
             next_key=self._rows(schema.NEXT_KEY)[0][0] or 1,
@@ -233,17 +252,28 @@ class SqliteStore:
         rows = self._rows(schema.SESSION, key)
         return schema.session_of(rows[0]) if rows else None
 
-    def _sound(self, sql: str, record_of: Callable[[Row], _T], *bindings: int) -> Iterator[_T]:
-        """The records without those that are damaged."""
+    def _tombstones(self) -> Iterable[Tombstone]:
+        """Those that can be read: where pages are damaged, from both ends up to these."""
+        found = {stone.id: stone for stone in self._sound(schema.TOMBSTONES, schema.tombstone_of)}
+        if self._met_damage:
+            backwards = self._sound(f"{schema.TOMBSTONES} DESC", schema.tombstone_of)
+            found |= {stone.id: stone for stone in backwards}
+        return found.values()
+
+    def _sound(self, sql: str, record_of: Callable[[Row], _T]) -> Iterator[_T]:
+        """The records without those that are damaged, up to a page that is."""
+        self._met_damage = False
         with _reading():
-            cursor = self._reader.execute(sql, bindings)
-            while True:
-                try:
-                    yield record_of(next(cursor))
-                except StopIteration:
-                    return
-                except (Unreadable, UnicodeDecodeError):
-                    continue
+            try:
+                rows = self._reader.execute(sql)
+                while True:
+                    with suppress(Unreadable, UnicodeDecodeError):
+                        yield record_of(next(rows))
+            except StopIteration:
+                return
+            except apsw.CorruptError:
+                self._met_damage = True
+                log.error("tombstones or windows on damaged pages are left out", why=damaged(self._path))  # noqa: TRY400
 
     def _rows(self, sql: str, *bindings: int | str) -> list[Row]:
         with _reading():

@@ -3,16 +3,22 @@
 It knows nothing of what the tables are for.
 """
 
+import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import apsw
 
-from actors.errors import StoreError
-from actors.stores.sqlite_schema import APPLICATION_ID, PAGE_BYTES, SCHEMA_VERSION, TABLES
+from actors.errors import DatabaseGone, StoreError, StoreUnavailable
+from actors.stores.sqlite_schema import APPLICATION_ID, PAGE_BYTES, SCHEMA_VERSION, TABLES, Unreadable
 
+_HINTS = {
+    errno.EACCES: "give it and its directory to the user that runs Vigil, its directory must exist and be writable",
+    errno.EROFS: "mount it writable or name another file",
+    errno.ENOSPC: "make room on the disk",
+}
 _PRAGMAS = {
     "synchronous": "FULL",
     "secure_delete": "ON",
@@ -28,23 +34,61 @@ def opening(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StoreError(
-            f"{path} cannot be opened ({error.strerror}): its directory must exist and be writable"
-        ) from error
+        hint = _HINTS.get(error.errno or 0, "its directory must exist and be writable")
+        raise StoreError(f"{path} cannot be opened ({error.strerror}): {hint}") from error
     except apsw.NotADBError as error:
         raise StoreError(f"{path} is not a database: move it away or name another file") from error
+    except (apsw.CorruptError, Unreadable) as error:
+        raise StoreError(damaged(path)) from error
+    except StoreUnavailable as error:
+        raise StoreError(
+            f"{path} cannot be used ({error.why}): check the disk or name another file"
+        ) from error
     except apsw.Error as error:
         raise StoreError(f"{path} cannot be used ({error}): check the disk or name another file") from error
 
 
-def open_writer(path: str, resources: ExitStack) -> apsw.Connection:
+def damaged(path: str) -> str:
+    """What to do about pages that are damaged, in one line."""
+    return (
+        f"pages of {path} are damaged: copy it and {path}-wal away before anything else. Then restore a backup; or "
+        f"save what can be read, sqlite3 {path} .recover | sqlite3 NEW, and name it with --store sqlite:NEW"
+    )
+
+
+def open_writer(path: str, resources: ExitStack, *, may_be_new: bool) -> apsw.Connection:
     """Lock the file and make its tables when it is new. What has to be let go of in the end is in `resources`."""
+    if not may_be_new and not _holds_anything(path):
+        raise DatabaseGone(_gone(path))  # before SQLite sees it: beside an empty file it throws the log away
     _create(path)
     _lock(f"{path}.lock", path, resources)
     writer = _connect(path, apsw.SQLITE_OPEN_READWRITE, resources)
-    _check(writer, path)
+    if not _check(writer, path) and not may_be_new:
+        raise DatabaseGone(_gone(path))
     _set_up(writer, path)
     return writer
+
+
+def _holds_anything(path: str) -> bool:
+    return os.path.exists(path) and os.path.getsize(path) > 0
+
+
+def _gone(path: str) -> str:
+    return f"{path} is empty or not there, but a server has kept sessions in it"
+
+
+def same_file(path: str) -> Callable[[], bool]:
+    """What tells whether the file that is at `path` now is still there. Another one in its place is not."""
+    before = os.stat(path)
+
+    def is_there() -> bool:
+        try:
+            now = os.stat(path)
+        except OSError:
+            return False
+        return (now.st_ino, now.st_dev) == (before.st_ino, before.st_dev)
+
+    return is_there
 
 
 def open_reader(path: str, resources: ExitStack) -> apsw.Connection:
@@ -94,12 +138,14 @@ def _connect(path: str, flags: int, resources: ExitStack) -> apsw.Connection:
     return connection
 
 
-def _check(writer: apsw.Connection, path: str) -> None:
-    """Refuse a file that is not ours or not of this version, before anything is written to it."""
+def _check(writer: apsw.Connection, path: str) -> bool:
+    """Refuse a file that is not ours or not of this version, before anything is written to it. Gives whether it holds
+    anything.
+    """
     tables = writer.execute("SELECT count(*) FROM sqlite_schema").get
     owner, version = writer.pragma("application_id"), writer.pragma("user_version")
     if not tables and not owner and not version:
-        return
+        return False
     if owner != APPLICATION_ID:
         raise StoreError(f"{path} belongs to another program: name another file")
     if version != SCHEMA_VERSION:
@@ -107,6 +153,7 @@ def _check(writer: apsw.Connection, path: str) -> None:
             f"{path} has schema version {version}, this server reads {SCHEMA_VERSION}: "
             "start the version of the server that wrote it or name another file"
         )
+    return True
 
 
 def _set_up(writer: apsw.Connection, path: str) -> None:

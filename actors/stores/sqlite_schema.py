@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
+from actors.errors import RecordDamaged
 from actors.records import ExpiryReason, Message, Session, TimeoutConfig, Tombstone
 from actors.stores.base import (
     OWED,
@@ -24,6 +25,7 @@ from actors.stores.base import (
     RemoveSession,
     SaveAnswer,
     SaveWindow,
+    TakeRoom,
     UpdateSession,
     UpdateTurn,
 )
@@ -32,6 +34,8 @@ APPLICATION_ID = 0x5669674C  # "VigL"
 SCHEMA_VERSION = 1
 PAGE_BYTES = 1024  # a short message fills most of its overflow page, and commits write little beside it
 PAD = f"zeroblob({PAGE_BYTES - 35})"  # the longest payload that a table's leaf page holds by itself
+
+ROOM_BYTES = 65_536  # the longest text with the most metadata, in UTF-8
 
 TABLES = """
 CREATE TABLE sessions (key INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT, agent_id TEXT, user_id TEXT,
@@ -145,6 +149,13 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
         ),
     ),
     ForgetWindows: (Statement("DELETE FROM windows", lambda _: ((),)),),
+    TakeRoom: (
+        Statement(
+            f"INSERT INTO messages (session, created_at, content) VALUES (-1, -1, zeroblob({ROOM_BYTES}))",
+            lambda _: ((),),
+        ),
+        Statement("DELETE FROM messages WHERE session = -1", lambda _: ((),)),
+    ),
 }
 SET_ANCHOR = "INSERT OR REPLACE INTO anchors VALUES (1,?,?)"
 
@@ -231,7 +242,7 @@ _MESSAGE_COLUMNS = ", ".join(_MESSAGE)
 SESSIONS = f"SELECT {', '.join(_SESSION)} FROM sessions LEFT JOIN states USING (key)"
 SESSION = f"{SESSIONS} WHERE key = ?"
 NAMES = "SELECT key, CAST(id AS BLOB) FROM sessions"
-TOMBSTONES = f"SELECT {', '.join(_TOMBSTONE)} FROM tombstones ORDER BY expires_at"
+TOMBSTONES = f"SELECT {', '.join(_TOMBSTONE)} FROM tombstones ORDER BY id"
 _OWED = (
     f"SELECT session, state, {_MESSAGE_COLUMNS} FROM turns CROSS JOIN messages USING (session, created_at)"
 )
@@ -255,7 +266,7 @@ REPLY_TO = (
 )
 
 
-class Unreadable(ValueError):
+class Unreadable(RecordDamaged):
     """A row that is no record; the text says what is wrong with it, and nothing of its content."""
 
 

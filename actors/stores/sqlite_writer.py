@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 from time import monotonic, perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
+import structlog
 
 from actors.clock import Anchor
-from actors.errors import StoreUnavailable
+from actors.errors import RecordDamaged, StoreUnavailable
 from actors.stores.base import RemoveSession, Write
 from actors.stores.sqlite_checkpoints import Checkpoints
 from actors.stores.sqlite_schema import SET_ANCHOR, STATEMENTS, ForgetWindows
+
+log = structlog.get_logger()
 
 RETRY_S = 1.0  # until erasing is tried again after the disk or a reader was in the way
 CHUNK_S = 0.003  # of deleting in one transaction; writing it out takes about as long again
@@ -49,7 +52,7 @@ class _Put(NamedTuple):
     began_s: float
 
 
-_FIRST_PURGE = "SELECT session FROM purges LIMIT 1"
+_FIRST_PURGES = "SELECT session FROM purges LIMIT ?"
 _PURGE = tuple(
     f"DELETE FROM {table} WHERE n IN (SELECT n FROM {table} WHERE session = ? LIMIT {CHUNK_ROWS})"  # noqa: S608  constants
     for table in ("messages", "saved_answers")
@@ -65,8 +68,18 @@ def _is_small(batch: Batch) -> bool:
 class Writer:
     """Takes batches until `stop`. What was deleted has left all files `erase_delay_s` later."""
 
-    def __init__(self, connection: apsw.Connection, checkpoints: Checkpoints, erase_delay_s: float) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        checkpoints: Checkpoints,
+        erase_delay_s: float,
+        is_there: Callable[[], bool],
+    ) -> None:
+        """`is_there` tells whether the file still has its name: what is committed to one without is lost."""
         self._connection = connection
+        self._is_there = is_there
+        self._purging = 0  # the session whose rest is being deleted
+        self._unpurgeable: set[int] = set()  # sessions whose rest stands on damaged pages
         self._checkpoints = checkpoints
         self._erase_delay_s = erase_delay_s
         self._puts: SimpleQueue[_Put | None] = SimpleQueue()
@@ -131,6 +144,8 @@ class Writer:
     def _outcomes_of(self, put: _Put) -> list[Outcome]:
         """Commit what was begun, or all of it. The connection stays in use."""
         calls, anchor, _ = put.batch
+        if not self._is_there():
+            return self._refuse_gone(put)
         if put.is_begun:
             outcomes = self._outcomes(lambda: self._connection.execute("COMMIT"), calls, anchor)
         else:
@@ -138,6 +153,14 @@ class Writer:
             outcomes = self._commit(calls, anchor)
         self._checkpoints.note(sum(map(len, calls)))
         return outcomes
+
+    def _refuse_gone(self, put: _Put) -> list[Outcome]:
+        if not put.is_begun:
+            self._use.acquire()
+        self._roll_back()
+        return [
+            StoreUnavailable("its file was removed or replaced while the server ran") for _ in put.batch.calls
+        ]
 
     def _commit(self, calls: Sequence[Call], anchor: Anchor | None) -> list[Outcome]:
         """All of a batch, in the thread."""
@@ -156,6 +179,12 @@ class Writer:
             commit()
         except (apsw.ConstraintError, apsw.TooBigError) as error:
             bug: Exception = error
+        except apsw.CorruptError as error:
+            bug = (
+                self._whose_damage(error, anchor)
+                if len(calls) == 1 and any(calls)
+                else StoreUnavailable(str(error))
+            )
         except apsw.Error as error:
             self._roll_back()
             return [StoreUnavailable(str(error)) for _ in calls]
@@ -164,9 +193,16 @@ class Writer:
         else:
             return [None] * len(calls)
         self._roll_back()
-        if len(calls) == 1:
-            return [bug]
+        if len(calls) <= 1:
+            return [bug for _ in calls]
         return [outcome for call in calls for outcome in self._commit([call], anchor)]
+
+    def _whose_damage(self, error: apsw.Error, anchor: Anchor | None) -> Exception:
+        """A page that only these writes need is their own misfortune."""
+        self._roll_back()
+        if self._commit([()], anchor) == [None]:
+            return RecordDamaged("its pages are damaged")
+        return StoreUnavailable(str(error))
 
     def _apply(self, calls: Sequence[Call], anchor: Anchor | None) -> None:
         groups: dict[type, list[Write | ForgetWindows]] = {}
@@ -221,6 +257,8 @@ class Writer:
         try:
             with self._transaction():
                 is_done = self._purge_until(until)
+        except apsw.CorruptError:
+            return self._leave_behind(now)
         except apsw.Error:
             return now + RETRY_S
         if self._truncate_at is None:
@@ -233,13 +271,28 @@ class Writer:
     def _purge_until(self, until: float) -> bool:
         """Gives whether nothing is left to purge."""
         while True:
-            session = self._connection.execute(_FIRST_PURGE).get
+            session = self._next_to_purge()
             if session is None:
                 return True
+            self._purging = session
             if not sum(self._delete(sql, session) for sql in _PURGE):
                 self._delete(_PURGE_DONE, session)
             if monotonic() >= until:
                 return False
+
+    def _next_to_purge(self) -> int | None:
+        rows: list[tuple[Any, ...]] = self._connection.execute(
+            _FIRST_PURGES, (len(self._unpurgeable) + 1,)
+        ).fetchall()
+        return next((session for (session,) in rows if session not in self._unpurgeable), None)
+
+    def _leave_behind(self, now: float) -> float:
+        """What is left of a session stands on damaged pages: others go on to be erased. Gives when to go on."""
+        if self._purging in self._unpurgeable:
+            return now + RETRY_S
+        self._unpurgeable.add(self._purging)
+        log.error("what an ended session has left behind cannot be erased: its pages are damaged")
+        return now
 
     def _delete(self, sql: str, session: int) -> int:
         """Gives how many rows it deleted."""

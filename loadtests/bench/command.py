@@ -2,8 +2,7 @@
 
 import argparse
 import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +11,8 @@ from loadtests.bench import actors, growth, http, machine, sim, store, tables, w
 from loadtests.bench.contestants import CONTESTANTS
 from loadtests.bench.rig import BenchError
 from loadtests.bench.tables import Table, as_markdown, as_text
+from scenarios import files
+from server import ends
 
 
 class Part(NamedTuple):
@@ -68,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, print, write. Gives 0, or 1 when a part could not be measured. Raises BenchError."""
+    """Measure, print, write. Gives 0, or 1 when a part could not be measured. Raises BenchError, CannotWrite."""
     names = list(PARTS) if arguments.part == "all" else [arguments.part]
     for name in names:
         PARTS[name].check()
@@ -82,9 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
     }
     _write(arguments.json, found)  # a file that cannot be written is better known now
     _print(tables.of_machine(found["machine"]), render)
-    for name in names:
-        _measure(name, arguments.rounds, found, render)
-        _write(arguments.json, found)
+    with ends.interruptible(lambda: _so_far(found, arguments.json)):
+        for name in names:
+            _measure(name, arguments.rounds, found, render)
+            _write(arguments.json, found)
     return 1 if found["failed"] else 0
 
 
@@ -107,16 +109,20 @@ def _print(all_tables: Sequence[Table], render: Callable[[Table], str]) -> None:
 
 def _say(line: str) -> None:
     """On the way, so not on standard output, where tables are."""
-    print(f"vigil: {line}", file=sys.stderr, flush=True)
+    ends.complain(line)
 
 
 def _write(file: Path | None, found: dict[str, Any]) -> None:
-    if file is None:
-        return
-    try:
-        file.write_text(json.dumps(found, indent=2) + "\n")
-    except OSError as error:
-        raise BenchError(f"cannot write {file}: {error.strerror}") from error
+    if file is not None:
+        files.write(file, json.dumps(found, indent=2) + "\n")
+
+
+def _so_far(found: Mapping[str, Any], file: Path | None) -> str:
+    """For an interrupt."""
+    done = ", ".join([*found["parts"], *found["failed"]]) or "nothing"
+    left = next((name for name in PARTS if name not in {*found["parts"], *found["failed"]}), "")
+    kept = f"; what was found is in {file}" if file else ""
+    return f"with {done} measured{kept}. A part alone: vigil bench {left}"
 
 
 def _rounds(text: str) -> int:

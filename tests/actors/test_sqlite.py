@@ -157,7 +157,7 @@ def from_a_newer_server(path: Path) -> None:
     ("make", "why"),
     [
         (not_a_database, "is not a database: move it away or name another file"),
-        (damaged, "cannot be used .*malformed.*: check the disk or name another file"),
+        (damaged, "^pages of .*vigil.db are damaged: copy it and .*vigil.db-wal away before anything else"),
         (somebody_elses, "belongs to another program: name another file"),
         (from_a_newer_server, "has schema version 2, this server reads 1: start the version"),
     ],

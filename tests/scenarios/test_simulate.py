@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 import pytest
 
-from scenarios import faults, people, simulation_command
+from scenarios import faults, files, people, simulation_command
 from scenarios.clumsiness import MISTAKES
 from scenarios.faults import KINDS, UnknownFault
 from scenarios.in_process import START_MS
@@ -344,7 +344,7 @@ def test_what_makes_no_sense_is_exit_code_2(words: list[str], capsys: pytest.Cap
 
 
 def test_a_file_that_cannot_be_written_is_said_before_the_run(tmp_path: Path) -> None:
-    with pytest.raises(simulation_command.CannotWrite, match="there is no directory"):
+    with pytest.raises(files.CannotWrite, match="there is no directory"):
         simulation_command.run(_typed([f"--json={tmp_path}/nowhere/out.json"]))
 
 

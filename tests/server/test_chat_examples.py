@@ -47,6 +47,37 @@ def test_the_chat_in_python_says_what_the_agent_says(tmp_path: Path) -> None:
     assert chat.stdout == "you: hello\nyou: how are you?\nyou: "
 
 
+def run_chat(url: str, key: str | None, typed: str) -> "subprocess.CompletedProcess[str]":
+    environ = {name: value for name, value in os.environ.items() if name != "VIGIL_API_KEY"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", DOCS / "chat.py"],
+        input=typed,
+        env={**environ, "VIGIL_URL": url, **({"VIGIL_API_KEY": key} if key else {})},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_chat_in_python_ends_at_the_end_of_its_input_and_says_what_is_wrong_in_one_line(
+    tmp_path: Path,
+) -> None:
+    with running_server(tmp_path / "data", "--log-level=error") as server:
+        ended = run_chat(server.url, KEY, "hello\n")
+        wrong = run_chat(server.url, "0123456789-not-a-key", "")
+        without = run_chat(server.url, None, "")
+        illegal = run_chat(server.url, "schlüssel", "")
+        server.stop(signal.SIGTERM)
+        nobody = run_chat(server.url, KEY, "")
+    assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "you: hello\nyou: \n")
+    assert wrong.stderr.startswith("401: These credentials are not valid")
+    assert "VIGIL_API_KEY" in without.stderr
+    assert server.url in nobody.stderr
+    for chat in (wrong, without, nobody, illegal):
+        assert (chat.returncode, chat.stderr.count("\n")) == (1, 1), chat.stderr
+
+
 def page_script(url: str) -> str:
     """The page's script, for this server."""
     match = re.search(r'<script type="module">\n(.*)</script>', (DOCS / "chat.html").read_text(), re.DOTALL)
