@@ -147,7 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
         _write(arguments, verdict, outcome)
     finally:  # what cannot be written can still be read
         _show(verdict, outcome)
-    return verdict.exit_code
+    return int(verdict.exit_code)
 
 
 def _taken(plan: Plan, outcome: Outcome) -> Run:

@@ -22,7 +22,7 @@ from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner, Runner, W
 
 from loadtests import mixes, shapes
 from loadtests.collection import Batch, Recorder
-from loadtests.court import SCALE, Court, abandon, exit_code_of
+from loadtests.judge import SCALE, Judge, abandon, exit_code_of
 from loadtests.greedy import AgentCrowd, GreedyOnAgent, GreedyOnSession, GreedyOnUser
 from loadtests.options import (
     AGENT_LIMIT,
@@ -82,11 +82,11 @@ class MixShape(LoadTestShape):
 class Wiring:
     """One process's part of a run: who generates ships, who is master or alone receives."""
 
-    def __init__(self, environment: Environment, runner: Runner, court: Court | None) -> None:
-        """`court` is where batches are judged; None in a worker, and where `vigil load` does that."""
+    def __init__(self, environment: Environment, runner: Runner, judge: Judge | None) -> None:
+        """`judge` is where batches are judged; None in a worker, and where `vigil load` does that."""
         self._environment = environment
         self._runner = runner
-        self._court = court
+        self._judge = judge
         self._stopped: set[str] = set()
         self._began_s: float | None = None
         self._recorder: Recorder | None = None
@@ -101,8 +101,8 @@ class Wiring:
     def start(self) -> None:
         """A run begins: in the web UI there can be several."""
         options: Any = self._environment.parsed_options
-        if self._court is not None:
-            self._court.open()
+        if self._judge is not None:
+            self._judge.open()
         self._began_s = time.monotonic()
         if not isinstance(self._runner, WorkerRunner):
             self._receive({"source": "", "began": True})
@@ -130,8 +130,8 @@ class Wiring:
         """
         if self._began_s is not None:
             self.hurry()
-            if self._court is not None:
-                self._court.is_interrupted = True
+            if self._judge is not None:
+                self._judge.is_interrupted = True
         if isinstance(self._runner, WorkerRunner) or self._began_s is not None:
             self._runner.stop()
 
@@ -160,12 +160,12 @@ class Wiring:
         self._began_s = None
 
     def _receive(self, batch: Batch) -> None:
-        """Where batches end: in the pipe of `vigil load`, or in a court of our own."""
+        """Where batches end: in the pipe of `vigil load`, or in a judge of our own."""
         pipe = os.environ.get(PIPE_VARIABLE)
         if pipe is not None:
             _write(int(pipe), orjson.dumps(batch) + b"\n")
-        elif self._court is not None:
-            self._court.hear(batch)
+        elif self._judge is not None:
+            self._judge.hear(batch)
 
     def _workers_left(self) -> set[str]:
         """Those that have neither shipped the last of it nor gone (Ctrl-C reaches them too)."""
@@ -244,7 +244,7 @@ def set_up(environment: Environment, runner: Runner, **_: Any) -> None:
         shape = MixShape(profile, people, options.run_time or profile.run_time_s)
         shape.runner = runner
         environment.shape_class = shape
-    wiring = Wiring(environment, runner, _court(environment, runner))
+    wiring = Wiring(environment, runner, _judge(environment, runner))
     if END_VARIABLE in os.environ and not isinstance(runner, WorkerRunner):
         gevent.spawn(wiring.end_when_told, int(os.environ[END_VARIABLE]))
     events.test_start.add_listener(lambda **_: wiring.start())
@@ -285,7 +285,7 @@ def _world(environment: Environment, options: Any, recorder: Recorder) -> World:
     )
 
 
-def _court(environment: Environment, runner: Runner) -> Court | None:
+def _judge(environment: Environment, runner: Runner) -> Judge | None:
     """Where this process judges itself. What could only fail ends here, before anything starts."""
     if isinstance(runner, WorkerRunner):
         return None
@@ -293,15 +293,15 @@ def _court(environment: Environment, runner: Runner) -> Court | None:
         options: Any = environment.parsed_options
         setattr(options, SCALE, float(options.time_scale))
         return None
-    court = Court(environment)
+    judge = Judge(environment)
     try:
-        court.check_options()
+        judge.check_options()
         if _is_headless(environment):
-            court.look()
+            judge.look()
     except LoadError as error:
         print(f"vigil: {error}", file=sys.stderr)
         abandon(exit_code_of(error))
-    return court
+    return judge
 
 
 def _is_headless(environment: Environment) -> bool:

@@ -94,16 +94,17 @@ def own_server(
         with (home / "server.log").open("w+") as log:
             environ = _environ(VIGIL_API_KEY=api_key)
             server = children.start(command, stdout=subprocess.PIPE, stderr=log, env=environ)
+            assert server.stdout is not None  # noqa: S101  piped
             try:
-                yield OwnServer(_url_of(server, log), server.pid)
+                yield OwnServer(_url_of(server, server.stdout, log), server.pid)
             finally:
                 children.stop(server)
+                server.stdout.close()
 
 
-def _url_of(server: Process, log: IO[str]) -> str:
+def _url_of(server: Process, stdout: IO[bytes], log: IO[str]) -> str:
     """Once it listens. Raises LoadError when it does not."""
-    assert server.stdout is not None  # noqa: S101  piped
-    match = _LISTENING.match(server.stdout.readline().decode())
+    match = _LISTENING.match(stdout.readline().decode())
     if match is None:
         server.wait()
         raise LoadError(f"vigil serve did not start:\n{_tail(log)}")

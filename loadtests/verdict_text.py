@@ -58,23 +58,32 @@ class _Show(NamedTuple):
 
     def fold(self, text: str) -> str:
         width = min(self.width, _FOLD_WIDTH)
-        return fill(text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
+        return fill(
+            text,
+            width,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
     def table(self, rows: Sequence[Sequence[str]]) -> list[str]:
         """The first column to the left, the others to the right; where that is too wide, each row as a list."""
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         if sum(widths) + _GAP * (len(widths) - 1) > self.width:
             return self._list(rows)
-        lines = []
-        for first, *others in rows:
-            cells = [(first, widths[0] - len(first), "ljust")]
-            cells += [(cell, width - len(cell), "") for cell, width in zip(others, widths[1:], strict=True)]
-            shown = (
-                self.paint(cell) + " " * pad if side else " " * pad + self.paint(cell)
-                for cell, pad, side in cells
-            )
-            lines.append((" " * _GAP).join(shown).rstrip())
-        return lines
+        head, *body = (self._row(row, widths) for row in rows)
+        return [head, *map(self._painted, body)]
+
+    def _row(self, row: Sequence[str], widths: Sequence[int]) -> str:
+        first, *others = row
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        return (" " * _GAP).join([first.ljust(widths[0]), *cells]).rstrip()
+
+    def _painted(self, line: str) -> str:
+        """A row whose last word is that of a verdict, in the colour of it."""
+        word = next((word for word in _COLOURS if line.endswith(f" {word}")), "")
+        return line.removesuffix(word) + self.paint(word)
 
     def _list(self, rows: Sequence[Sequence[str]]) -> list[str]:
         """`head: a 1, b 2`, folded. The first row has the names of the columns."""
@@ -82,7 +91,7 @@ class _Show(NamedTuple):
         lines = [title]
         for first, *cells in others:
             pairs = (f"{name} {cell}" for name, cell in zip(names, cells, strict=True) if cell)
-            lines.append(self.fold(f"{first}: {', '.join(pairs)}"))
+            lines.append(self._painted(self.fold(f"{first}: {', '.join(pairs)}")))
         return lines
 
 

@@ -32,7 +32,7 @@ SCALE = "vigil_scale"  # the option by which workers hear how fast the server's 
 log = logging.getLogger("vigil.load")
 
 
-class Court:
+class Judge:
     """Takes in what one run after another has shown, and judges it."""
 
     def __init__(self, environment: Environment) -> None:
@@ -93,7 +93,7 @@ class Court:
         if batch.get("end"):
             thresholds = map(parse, mixes.PROFILES[self._options.mix].thresholds)
             verdict = self._evidence.verdict(self._run(self._evidence), thresholds)
-            self._environment.process_exit_code = verdict.exit_code
+            self._environment.process_exit_code = int(verdict.exit_code)
             log.info("\n%s", text(verdict))
 
     def _run(self, evidence: Evidence) -> Run:
