@@ -22,8 +22,8 @@ from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner, Runner, W
 
 from loadtests import mixes, shapes
 from loadtests.collection import Batch, Recorder
-from loadtests.judge import SCALE, Judge, abandon, exit_code_of
 from loadtests.greedy import AgentCrowd, GreedyOnAgent, GreedyOnSession, GreedyOnUser
+from loadtests.judge import SCALE, Judge, abandon, exit_code_of
 from loadtests.options import (
     AGENT_LIMIT,
     DEMO_AGENT,
