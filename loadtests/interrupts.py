@@ -29,13 +29,15 @@ class Interrupts:
     def __init__(self, kill: Callable[[], object]) -> None:
         self.number = 0  # of the first signal, 0 for none
         self._kill = kill
+        self._is_leaving = False
         self._react: Callable[[], object] = _raise
 
     @contextmanager
     def handled(self) -> Iterator[None]:
         """Signals come here; under nohup SIGHUP does not. A second one leaves with SystemExit.
 
-        Who was interrupted has nothing left to do afterwards that another signal should wait for.
+        Afterwards, who was interrupted once has nothing left to do that another signal should wait for; who was
+        interrupted twice is leaving already.
         """
         ours = [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._come) for number in ours}
@@ -43,7 +45,8 @@ class Interrupts:
             yield
         finally:
             for number, handler in before.items():
-                signal.signal(number, signal.SIG_DFL if self.number else handler)
+                if not self._is_leaving:
+                    signal.signal(number, signal.SIG_DFL if self.number else handler)
 
     @contextmanager
     def answered_by(self, react: Callable[[], object]) -> Iterator[None]:
@@ -59,6 +62,7 @@ class Interrupts:
             self.number = number
             self._react()
             return
+        self._is_leaving = True
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         self._kill()

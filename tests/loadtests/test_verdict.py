@@ -138,7 +138,7 @@ def test_a_starved_run_is_incomplete_in_text_page_json_and_junit(
     run: Run, found: Measurements, problem: str
 ) -> None:
     verdict = Verdict(run, EXACT, found, [parse("errors<=0%")])
-    assert verdict.exit_code == Exit.INCOMPLETE == 5
+    assert (verdict.result, verdict.exit_code) == (Exit.INCOMPLETE, 5)
     last = text(verdict).rpartition("\n\n")[2]
     assert last.startswith(f"INCOMPLETE: {problem}")
     assert verdict.to_json()["verdict"] == "incomplete"
