@@ -39,7 +39,7 @@ from loadtests.oracle_tally import Limits
 from loadtests.report import html
 from loadtests.target import Unreachable, look
 from loadtests.thresholds import Threshold, parse
-from loadtests.verdict import Ending, Run, Verdict
+from loadtests.verdict import WORDS, Ending, Exit, Run, Verdict
 from loadtests.verdict_text import WIDTH, text
 from scenarios.junit import junit
 
@@ -97,6 +97,8 @@ class Outcome:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `vigil load`; each has a default."""
+    codes = ", ".join(f"{code.value} {WORDS.get(code, 'wrong usage')}" for code in Exit)
+    parser.epilog = f"Exit codes: {codes}; interrupted 130. docs/load.md says what each means."
     meanings = "; ".join(f"{name}: {profile.meaning}" for name, profile in mixes.PROFILES.items())
     parser.add_argument("profile", metavar="PROFILE", choices=list(mixes.PROFILES), help=meanings)
     add = parser.add_argument
