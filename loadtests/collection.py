@@ -27,12 +27,15 @@ class Recorder:
         self.measurements = Measurements()
         self.acknowledged = 0  # messages answered with 201 that were looked for at the end
         self.lost = 0  # those of them that were not found
+        self.came = 0  # people, those who have left again too
         self.closing = False  # the run ends: who comes now would not be heard any more
+        self.in_a_hurry = False  # it was interrupted: nobody begins anything more
         self._clock = clock
         self._cpu = cpu
         self._looked = (clock(), cpu())
         self._observations: list[Observation] = []
         self._errors: Counter[str] = Counter()
+        self.measurements.goes_on(clock())
 
     def observe(self, observation: Observation) -> None:
         """For the oracle."""
@@ -57,8 +60,12 @@ class Recorder:
         if error and (len(self._errors) < _ERRORS_MAX or error in self._errors):
             self._errors[f"{name}: {error}"] += 1
 
-    def batches(self) -> Iterator[Batch]:
-        """Everything since the last call, with at most BATCH_ROWS_MAX observations each; at least one batch."""
+    def batches(self, *, last: bool = False) -> Iterator[Batch]:
+        """Everything since the last call, with at most BATCH_ROWS_MAX observations each; at least one batch.
+
+        `last` says that nothing will come after it: who never says so was lost on the way.
+        """
+        self.measurements.goes_on(self._clock())
         observations, self._observations = self._observations, []
         errors, self._errors = self._errors, Counter()
         yield {
@@ -66,11 +73,13 @@ class Recorder:
             "cpu": self._cpu_share(),
             "acknowledged": self.acknowledged,
             "lost": self.lost,
+            "came": self.came,
+            "last": last,
             "errors": dict(errors),
             "measurements": self.measurements.drain(),
             "observations": as_rows(observations[:BATCH_ROWS_MAX]),
         }
-        self.acknowledged = self.lost = 0
+        self.acknowledged = self.lost = self.came = 0
         for start in range(BATCH_ROWS_MAX, len(observations), BATCH_ROWS_MAX):
             yield {
                 "source": self.source,

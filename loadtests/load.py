@@ -7,20 +7,23 @@ Owns the order of things. Who comes is in `mixes.py`, what they saw in `evidence
 import argparse
 import importlib.util
 import json
+import math
 import os
 import secrets
-import signal
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from loadtests import mixes, processes
+from loadtests.collection import Batch
 from loadtests.evidence import Evidence
+from loadtests.interrupts import Interrupted, Interrupts
 from loadtests.memory import Memory
 from loadtests.options import (
     AGENT_LIMIT,
@@ -34,13 +37,14 @@ from loadtests.options import (
 )
 from loadtests.oracle_tally import Limits
 from loadtests.report import html
-from loadtests.target import Look, Unreachable, look
+from loadtests.target import Unreachable, look
 from loadtests.thresholds import Threshold, parse
-from loadtests.verdict import Exit, Run, Verdict
-from loadtests.verdict_text import text
+from loadtests.verdict import WORDS, Ending, Exit, Run, Verdict
+from loadtests.verdict_text import WIDTH, text
 from scenarios.junit import junit
 
 STOP_TIMEOUT_S = 20
+OVERDUE_S = 60.0  # beyond its time and what people get to stop, a run is given up
 PROGRESS_S = 1.0
 SPAWN_PER_WORKER_MAX = 100  # a second; Locust warns above
 
@@ -56,7 +60,7 @@ class Plan:
     people: int
     run_time_s: int
     processes: int
-    scale: float
+    said_scale: float | None
     limits: Limits
     thresholds: tuple[Threshold, ...]
     url: str
@@ -67,15 +71,34 @@ class Plan:
 
 @dataclass
 class Outcome:
-    """What a run has come to, as it goes."""
+    """What a run has come to, as it goes. `signal` is the number of the one that ended it."""
 
     evidence: Evidence
+    scale: float = 1.0
     memory: Memory = field(default_factory=Memory)
+    began_s: float | None = None  # when the run began
+    heard_s: float = 0.0  # how long it had lasted when it was last looked at
+    failure: str = ""  # why Locust did not end as it should
     unreachable: str = ""
+    signal: int = 0
+
+    def take(self, batch: Batch | None, now_s: float) -> None:
+        """A batch, or word that none has come. The first one says that the run has begun."""
+        if batch is not None:
+            self.began_s = now_s if self.began_s is None else self.began_s
+            self.evidence.absorb(batch)
+        if self.began_s is not None:
+            self.heard_s = now_s - self.began_s
+
+    @property
+    def ran_s(self) -> float:
+        return self.heard_s if self.evidence.ran_s is None else self.evidence.ran_s
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `vigil load`; each has a default."""
+    codes = ", ".join(f"{code.value} {WORDS.get(code, 'wrong usage')}" for code in Exit)
+    parser.epilog = f"Exit codes: {codes}; interrupted 130. docs/load.md says what each means."
     meanings = "; ".join(f"{name}: {profile.meaning}" for name, profile in mixes.PROFILES.items())
     parser.add_argument("profile", metavar="PROFILE", choices=list(mixes.PROFILES), help=meanings)
     add = parser.add_argument
@@ -90,7 +113,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--users", metavar="N", type=int, default=0, help="how many people; limits brings its own")
     add("--run-time", metavar="TIME", default="", help="90s, 2m or 1h30m")
     add("--processes", metavar="N", type=int, default=1, help="Locust processes (1)")
-    add("--time-scale", metavar="N", type=float, default=1.0, help="how fast the server's time runs (1)")
+    add(
+        "--time-scale",
+        metavar="N",
+        type=float,
+        default=None,
+        help="how fast its own server's time runs (1); that of one at --url is read from its answers",
+    )
     for scope, limit in (("session", SESSION_LIMIT), ("user", USER_LIMIT), ("agent", AGENT_LIMIT)):
         flag = f"--{scope}-limit"
         add(flag, metavar="RATE", default=limit, help=f"what the server must keep ({limit})")
@@ -114,26 +143,38 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (arguments.report, arguments.json, arguments.junit):
         if path is not None and not path.parent.is_dir():
             raise LoadError(f"there is no directory {path.parent}: make it, or write {path.name} elsewhere")
-    began_s = time.monotonic()
-    with _handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), _leave)):
-        outcome = _drive(plan, _progress_to(sys.stderr))
+    outcome = _drive(plan)
+    verdict = outcome.evidence.verdict(_taken(plan, outcome), plan.thresholds, outcome.unreachable)
+    try:
+        _write(arguments, verdict, outcome)
+    finally:  # what cannot be written can still be read
+        _show(verdict, outcome)
+    return int(verdict.exit_code)
+
+
+def _taken(plan: Plan, outcome: Outcome) -> Run:
+    """What was run, for the verdict."""
+    lost = outcome.failure and f"Locust ended before the run did: {outcome.failure.splitlines()[-1]}"
+    ending = Ending(
+        0.0 if plan.profile.counts else plan.run_time_s,
+        plan.people,
+        outcome.evidence.came,
+        outcome.signal,
+        lost or outcome.evidence.missing,
+    )
+    target = plan.url or "vigil serve"
+    return Run(plan.name, target, plan.people, outcome.ran_s, outcome.scale, plan.profile.must_reach, ending)
+
+
+def _show(verdict: Verdict, outcome: Outcome) -> None:
     if outcome.unreachable:
         print(f"vigil: {outcome.unreachable}", file=sys.stderr)
-        return Exit.UNREACHABLE
-    taken = Run(
-        plan.name,
-        plan.url or "vigil serve",
-        plan.people,
-        time.monotonic() - began_s,
-        plan.scale,
-        plan.profile.must_reach,
-    )
-    verdict = outcome.evidence.verdict(taken, plan.thresholds)
-    print(text(verdict))
+        return
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else WIDTH
+    print(text(verdict, width=width, colours=is_terminal and "NO_COLOR" not in os.environ))
     if outcome.memory.slope is not None:
         print(outcome.memory.text())
-    _write(arguments, verdict, outcome)
-    return int(verdict.exit_code)
 
 
 def _plan(arguments: argparse.Namespace, key: str) -> Plan:
@@ -143,7 +184,7 @@ def _plan(arguments: argparse.Namespace, key: str) -> Plan:
     for flag in ("users", "processes"):
         if getattr(arguments, flag) < (flag == "processes"):
             raise LoadError(f"--{flag} {getattr(arguments, flag)} is not a number of them")
-    if arguments.time_scale <= 0:
+    if arguments.time_scale is not None and not 0 < arguments.time_scale < math.inf:
         raise LoadError("--time-scale must be above 0")
     people = sum(profile.counts.values()) or arguments.users or profile.people
     if arguments.url:
@@ -187,46 +228,75 @@ def _agents(
     return tuple(f"load-{number}" for number in range(1, count + 1))
 
 
-def _drive(plan: Plan, progress: Callable[[Evidence], None]) -> Outcome:
-    """Start what is to be started, and take in everything until Locust is through."""
-    with _server(plan) as server:
-        user = f"load-look-{secrets.token_hex(8)}"
-        try:
-            agents = plan.agents if plan.url else plan.agents[:1]  # in our own, one is as new as the other
-            seen = look(server.url, plan.api_key, agents, user, plan.limits, plan.scale)
-        except Unreachable as error:
-            return Outcome(Evidence(plan.limits, plan.scale), unreachable=str(error))
-        return _collect(plan, server, seen, progress)
-
-
-def _server(plan: Plan) -> Any:
-    if plan.url:
-        return nullcontext(processes.OwnServer(plan.url, 0))
-    flags = (f"--time-scale={plan.scale:g}", *plan.limit_flags)
-    return processes.own_server(flags, plan.agents, plan.api_key)
-
-
-def _collect(
-    plan: Plan, server: processes.OwnServer, seen: Look, progress: Callable[[Evidence], None]
-) -> Outcome:
-    outcome = Outcome(Evidence(plan.limits, plan.scale, seen.before))
-    outcome.evidence.add(seen.observations)
-    next_s = time.monotonic() + PROGRESS_S
-    with (
-        _left_to_locust(signal.SIGINT),
-        processes.locust(_locust_flags(plan, server.url), {"VIGIL_API_KEY": plan.api_key}) as batches,
-    ):
-        for batch in batches:
-            outcome.evidence.absorb(batch)
-            if time.monotonic() >= next_s:
-                next_s += PROGRESS_S
-                progress(outcome.evidence)
-                outcome.memory.look(server.pid, time.monotonic())
+def _drive(plan: Plan) -> Outcome:
+    """Start what is to be started, and take in everything until Locust is through or a signal comes."""
+    children = processes.Children()
+    interrupts = Interrupts(children.kill)
+    outcome = Outcome(Evidence(plan.limits, plan.said_scale or 1.0), plan.said_scale or 1.0)
+    try:
+        with interrupts.handled(), suppress(Interrupted):
+            _run_on_a_server(plan, outcome, children, interrupts)
+    finally:
+        children.kill()
+    outcome.signal = interrupts.number
     return outcome
 
 
-def _locust_flags(plan: Plan, url: str) -> list[str]:
-    spawn_per_s = min(plan.people / plan.profile.ramp_s, SPAWN_PER_WORKER_MAX * plan.processes)
+def _run_on_a_server(
+    plan: Plan, outcome: Outcome, children: processes.Children, interrupts: Interrupts
+) -> None:
+    with _server(plan, children) as server:
+        user = f"load-look-{secrets.token_hex(8)}"
+        agents = plan.agents if plan.url else plan.agents[:1]  # in our own, one is as new as the other
+        try:
+            seen = look(server.url, plan.api_key, agents, user, plan.limits, plan.said_scale)
+        except Unreachable as error:
+            outcome.unreachable = str(error)
+            return
+        outcome.scale = seen.scale
+        outcome.evidence = Evidence(plan.limits, seen.scale, seen.before)
+        outcome.evidence.add(seen.observations)
+        _collect(plan, server, outcome, children, interrupts)
+
+
+def _server(plan: Plan, children: processes.Children) -> Any:
+    if plan.url:
+        return nullcontext(processes.OwnServer(plan.url, 0))
+    flags = (f"--time-scale={plan.said_scale or 1.0:g}", *plan.limit_flags)
+    return processes.own_server(children, flags, plan.agents, plan.api_key)
+
+
+def _collect(
+    plan: Plan,
+    server: processes.OwnServer,
+    outcome: Outcome,
+    children: processes.Children,
+    interrupts: Interrupts,
+) -> None:
+    """Raises LoadError when Locust ends before it has begun."""
+    next_s = 0.0
+    flags = _locust_flags(plan, server.url, outcome.scale)
+    with (
+        _progress_to(sys.stderr) as progress,
+        processes.locust(children, flags, {"VIGIL_API_KEY": plan.api_key}) as locust,
+        interrupts.answered_by(locust.end),
+    ):
+        locust.give_up_after(plan.run_time_s + STOP_TIMEOUT_S + OVERDUE_S)
+        for batch in locust.batches():
+            now_s = time.monotonic()
+            outcome.take(batch, now_s)
+            if now_s >= next_s and outcome.began_s is not None:
+                next_s = now_s + PROGRESS_S
+                progress(outcome.evidence.progress(outcome.heard_s, now_s))
+                outcome.memory.look(server.pid, now_s)
+    outcome.failure = locust.failure
+    if locust.failure and outcome.began_s is None and not interrupts.number:
+        raise LoadError(f"Locust ended before the run began:\n{locust.failure}")
+
+
+def _locust_flags(plan: Plan, url: str, scale: float) -> list[str]:
+    ramp_s = min(plan.profile.ramp_s, plan.run_time_s / 2)
+    spawn_per_s = min(plan.people / ramp_s, SPAWN_PER_WORKER_MAX * plan.processes)
     flags = {
         "host": url,
         "mix": plan.name,
@@ -235,55 +305,49 @@ def _locust_flags(plan: Plan, url: str) -> list[str]:
         "spawn-rate": max(1.0, spawn_per_s),
         "run-time": f"{plan.run_time_s}s",
         "stop-timeout": STOP_TIMEOUT_S,
-        "time-scale": plan.scale,
+        "time-scale": scale,
         "loglevel": "WARNING",
     }
     several = [f"--processes={plan.processes}"] if plan.processes > 1 else []
     return [*(f"--{name}={value}" for name, value in flags.items()), *plan.limit_flags, *several]
 
 
-def _progress_to(stream: Any) -> Callable[[Evidence], None]:
-    """A line once a second; on a terminal always the same one."""
-    begin, end = ("\r", "\x1b[K") if stream.isatty() else ("", "\n")
+@contextmanager
+def _progress_to(stream: Any) -> Iterator[Callable[[str], None]]:
+    """A line once a second; on a terminal always the same one, which is gone at the end."""
+    is_terminal = stream.isatty()
+    begin, end = ("\r", "\x1b[K") if is_terminal else ("", "\n")
 
-    def show(evidence: Evidence) -> None:
-        stream.write(f"{begin}{evidence.progress()}{end}")
-        stream.flush()
+    def show(line: str) -> None:
+        width = shutil.get_terminal_size().columns - 1 if is_terminal else len(line)
+        with suppress(OSError):  # a terminal that has gone ends no run
+            stream.write(f"{begin}{line[:width]}{end}")
+            stream.flush()
 
-    return show
+    try:
+        yield show
+    finally:
+        if is_terminal:
+            show("")
 
 
 def _write(arguments: argparse.Namespace, verdict: Verdict, outcome: Outcome) -> None:
-    if arguments.json is not None:
-        whole = {**verdict.to_json(), "server": outcome.memory.to_json()}
-        arguments.json.write_text(json.dumps(whole, indent=2) + "\n")
-    if arguments.junit is not None:
-        arguments.junit.write_text(junit(f"vigil load {verdict.run.profile}", verdict.cases()))
-    if arguments.report is not None:
-        arguments.report.write_text(html(verdict, datetime.now(UTC)))
+    """Raises LoadError for the first file that cannot be written, after the others."""
+    whole = {**verdict.to_json(), "server": outcome.memory.to_json()}
+    texts: list[tuple[Path | None, Callable[[], str]]] = [
+        (arguments.json, lambda: json.dumps(whole, indent=2) + "\n"),
+        (arguments.junit, lambda: junit(f"vigil load {verdict.run.profile}", verdict.cases())),
+        (arguments.report, lambda: html(verdict, datetime.now(UTC))),
+    ]
+    failures = [_written(path, make()) for path, make in texts if path is not None]
+    for failure in filter(None, failures):
+        raise LoadError(failure)
 
 
-def _leave(number: int, _: object) -> NoReturn:
-    """Told to stop, or without a terminal: the context managers on the way out stop what was started."""
-    sys.exit(128 + number)
-
-
-@contextmanager
-def _handling(handlers: Mapping[int, Callable[[int, Any], object]]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+def _written(path: Path, content: str) -> str:
+    """Why it cannot be; "" when it was."""
     try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _left_to_locust(number: signal.Signals) -> Iterator[None]:
-    """Ctrl-C reaches Locust too, which then ends the run in order; the second one is for us."""
-
-    def wait(*_: object) -> None:
-        signal.signal(number, _leave)
-
-    with _handling({number: wait}):
-        yield
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        return f"{path}: cannot be written: {error.strerror}"
+    return ""

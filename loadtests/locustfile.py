@@ -7,26 +7,27 @@ Locust's side of the wiring and nothing else: flags, start and end of a run, mes
 import logging
 import os
 import random
-import secrets
+import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import gevent
 import orjson
+from gevent.socket import wait_read
 from locust import LoadTestShape
 from locust import events as locust_events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import STATE_RUNNING, MasterRunner, Runner, WorkerRunner
+from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner, Runner, WorkerRunner
 
 from loadtests import mixes, shapes
 from loadtests.collection import Batch, Recorder
-from loadtests.evidence import Evidence
 from loadtests.greedy import AgentCrowd, GreedyOnAgent, GreedyOnSession, GreedyOnUser
+from loadtests.judge import SCALE, Judge, abandon, exit_code_of
 from loadtests.options import (
     AGENT_LIMIT,
     DEMO_AGENT,
+    END_VARIABLE,
     PIPE_VARIABLE,
     SESSION_LIMIT,
     USER_LIMIT,
@@ -35,11 +36,7 @@ from loadtests.options import (
     limits_of,
 )
 from loadtests.people import Person, World
-from loadtests.target import look
-from loadtests.thresholds import parse
 from loadtests.users import Chatter, ClosedLaptop, Clumsy, Ghost, IdleTab, Listener, MultiDevice
-from loadtests.verdict import Run
-from loadtests.verdict_text import text
 
 __all__ = [
     "AgentCrowd",
@@ -57,13 +54,13 @@ __all__ = [
 
 SHIP_EVERY_S = 1.0
 WORKERS_STOP_S_MAX = 60.0
+HURRIED_STOP_S = 1.0
 
 _BATCH = "vigil-batch"
 _STOP = "vigil-stop"
 _STOPPED = "vigil-stopped"
 
 events: Any = locust_events  # untyped
-log = logging.getLogger("vigil.load")
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
@@ -85,13 +82,15 @@ class MixShape(LoadTestShape):
 class Wiring:
     """One process's part of a run: who generates ships, who is master or alone receives."""
 
-    def __init__(self, environment: Environment, runner: Runner) -> None:
+    def __init__(self, environment: Environment, runner: Runner, judge: Judge | None) -> None:
+        """`judge` is where batches are judged; None in a worker, and where `vigil load` does that."""
         self._environment = environment
         self._runner = runner
+        self._judge = judge
         self._stopped: set[str] = set()
-        self._is_running = False
-        self._receive: Callable[[Batch], None] = lambda _: None
+        self._began_s: float | None = None
         self._recorder: Recorder | None = None
+        self._is_in_a_hurry = False
         if isinstance(runner, WorkerRunner):
             runner.register_message(_STOP, self._stop_worker, concurrent=True)
         else:
@@ -101,10 +100,12 @@ class Wiring:
 
     def start(self) -> None:
         """A run begins: in the web UI there can be several."""
-        self._is_running = True
         options: Any = self._environment.parsed_options
+        if self._judge is not None:
+            self._judge.open()
+        self._began_s = time.monotonic()
         if not isinstance(self._runner, WorkerRunner):
-            self._receive = _receiver(self._environment, options)
+            self._receive({"source": "", "began": True})
         if not isinstance(self._runner, MasterRunner):
             self._recorder = Recorder(f"{os.getpid()}", time.monotonic, time.process_time)
             Person.world = _world(self._environment, options, self._recorder)
@@ -117,31 +118,64 @@ class Wiring:
         if not isinstance(self._runner, MasterRunner):
             return
         self._stopped.clear()
-        self._runner.send_message(_STOP)
+        self._runner.send_message(_STOP, {"hurry": self._is_in_a_hurry})
         give_up_s = time.monotonic() + WORKERS_STOP_S_MAX
         while self._workers_left() and time.monotonic() < give_up_s:
             gevent.sleep(0.05)
 
     def quitting(self) -> None:
-        """A worker that is told to quit by a signal ends its part first; then Locust tells the master that it goes."""
-        if isinstance(self._runner, WorkerRunner):
+        """Locust leaves. If that is in the middle of a run, somebody has told it to: it is ended quickly, and judged.
+
+        A worker ends its part first; then Locust tells the master that it goes.
+        """
+        if self._began_s is not None:
+            self.hurry()
+            if self._judge is not None:
+                self._judge.is_interrupted = True
+        if isinstance(self._runner, WorkerRunner) or self._began_s is not None:
             self._runner.stop()
+
+    def hurry(self) -> None:
+        """From now on people get a moment to stop, not their time, and begin nothing more."""
+        self._is_in_a_hurry = True
+        self._environment.stop_timeout = min(self._environment.stop_timeout, HURRIED_STOP_S)
+        if self._recorder is not None:
+            self._recorder.in_a_hurry = True
+
+    def end_when_told(self, told: int) -> None:
+        """`vigil load` has closed its end of that pipe, or has gone itself: the run is over."""
+        wait_read(told)
+        self.hurry()
+        if self._began_s is None:
+            abandon(1)
+        self._runner.quit()
 
     def stop(self) -> None:
         """All people of this process have left."""
         if self._recorder is not None:
             recorder, self._recorder = self._recorder, None
-            self._ship(recorder)
-        if self._is_running and not isinstance(self._runner, WorkerRunner):
-            self._receive({"source": "", "end": True})
-        self._is_running = False
+            self._ship(recorder, last=True)
+        if self._began_s is not None and not isinstance(self._runner, WorkerRunner):
+            self._receive({"source": "", "end": True, "ran_s": time.monotonic() - self._began_s})
+        self._began_s = None
+
+    def _receive(self, batch: Batch) -> None:
+        """Where batches end: in the pipe of `vigil load`, or in a judge of our own."""
+        pipe = os.environ.get(PIPE_VARIABLE)
+        if pipe is not None:
+            _write(int(pipe), orjson.dumps(batch) + b"\n")
+        elif self._judge is not None:
+            self._judge.hear(batch)
 
     def _workers_left(self) -> set[str]:
         """Those that have neither shipped the last of it nor gone (Ctrl-C reaches them too)."""
         assert isinstance(self._runner, MasterRunner)  # noqa: S101  only a master asks
-        return {client.id for client in self._runner.clients.all} - self._stopped
+        here = {client.id for client in self._runner.clients.all if client.state != STATE_MISSING}
+        return here - self._stopped
 
-    def _stop_worker(self, **_: Any) -> None:
+    def _stop_worker(self, msg: Any, **_: Any) -> None:
+        if msg.data["hurry"]:
+            self.hurry()
         self._runner.stop()
         self._runner.send_message(_STOPPED)
 
@@ -151,8 +185,8 @@ class Wiring:
             if recorder is self._recorder:
                 self._ship(recorder)
 
-    def _ship(self, recorder: Recorder) -> None:
-        for batch in recorder.batches():
+    def _ship(self, recorder: Recorder, *, last: bool = False) -> None:
+        for batch in recorder.batches(last=last):
             batch["people"] = self._runner.user_count
             self._runner.send_message(_BATCH, batch)
 
@@ -165,12 +199,7 @@ class Wiring:
             came = came or (people > 0 and self._runner.state == STATE_RUNNING)
             if came and people == 0 and self._runner.state == STATE_RUNNING:
                 came = False
-                gevent.spawn(self._runner.quit if self._is_headless else self._runner.stop)
-
-    @property
-    def _is_headless(self) -> bool:
-        options: Any = self._environment.parsed_options
-        return bool(options.headless)
+                gevent.spawn(self._runner.quit if _is_headless(self._environment) else self._runner.stop)
 
 
 def add_flags(parser: LocustArgumentParser) -> None:
@@ -185,7 +214,12 @@ def add_flags(parser: LocustArgumentParser) -> None:
         env_var="VIGIL_LOAD_AGENTS",
         help="agents of the server, commas between",
     )
-    add("--time-scale", type=float, default=1.0, env_var="VIGIL_LOAD_TIME_SCALE", help="the server's")
+    add(
+        "--time-scale",
+        default="",
+        env_var="VIGIL_LOAD_TIME_SCALE",
+        help="the server's; need not be said, for its answers say it",
+    )
     add("--session-limit", default=SESSION_LIMIT, help=kept)
     add("--user-limit", default=USER_LIMIT, help=kept)
     add("--agent-limit", default=AGENT_LIMIT, help=kept)
@@ -210,7 +244,9 @@ def set_up(environment: Environment, runner: Runner, **_: Any) -> None:
         shape = MixShape(profile, people, options.run_time or profile.run_time_s)
         shape.runner = runner
         environment.shape_class = shape
-    wiring = Wiring(environment, runner)
+    wiring = Wiring(environment, runner, _judge(environment, runner))
+    if END_VARIABLE in os.environ and not isinstance(runner, WorkerRunner):
+        gevent.spawn(wiring.end_when_told, int(os.environ[END_VARIABLE]))
     events.test_start.add_listener(lambda **_: wiring.start())
     events.test_stopping.add_listener(lambda **_: wiring.stopping())
     events.test_stop.add_listener(lambda **_: wiring.stop())
@@ -244,41 +280,33 @@ def _world(environment: Environment, options: Any, recorder: Recorder) -> World:
         recorder=recorder,
         limits=limits_of(options),
         agents=tuple(options.agent.split(",")),
-        scale=options.time_scale,
+        scale=getattr(options, SCALE),
         reads_back=mixes.PROFILES[options.mix].reads_back,
     )
 
 
-def _receiver(environment: Environment, options: Any) -> Callable[[Batch], None]:
-    """Where batches end: in the pipe of `vigil load`, or in evidence that is judged and logged here."""
-    pipe = os.environ.get(PIPE_VARIABLE)
-    if pipe is not None:
-        return lambda batch: _write(int(pipe), orjson.dumps(batch) + b"\n")
-    profile = mixes.PROFILES[options.mix]
-    evidence = _new_evidence(environment, options)
-    run = Run(options.mix, environment.host or "", 0, 0.0, options.time_scale, profile.must_reach)
-
-    def receive(batch: Batch) -> None:
-        evidence.absorb(batch)
-        if batch.get("end"):
-            now = run._replace(seconds=float(evidence.measurements.duration_s()), people=evidence.people_most)
-            log.info("\n%s", text(evidence.verdict(now, map(parse, profile.thresholds))))
-
-    return receive
-
-
-def _new_evidence(environment: Environment, options: Any) -> Evidence:
-    """With what the agents' windows hold already; a server that cannot be looked at is said, and tried anyway."""
-    limits, agents = limits_of(options), tuple(options.agent.split(","))
-    user = f"load-look-{secrets.token_hex(8)}"
+def _judge(environment: Environment, runner: Runner) -> Judge | None:
+    """Where this process judges itself. What could only fail ends here, before anything starts."""
+    if isinstance(runner, WorkerRunner):
+        return None
+    if PIPE_VARIABLE in os.environ:
+        options: Any = environment.parsed_options
+        setattr(options, SCALE, float(options.time_scale))
+        return None
+    judge = Judge(environment)
     try:
-        seen = look(environment.host or "", options.api_key, agents, user, limits, options.time_scale)
+        judge.check_options()
+        if _is_headless(environment):
+            judge.look()
     except LoadError as error:
-        log.warning("%s", error)
-        return Evidence(limits, options.time_scale)
-    evidence = Evidence(limits, options.time_scale, seen.before)
-    evidence.add(seen.observations)
-    return evidence
+        print(f"vigil: {error}", file=sys.stderr)
+        abandon(exit_code_of(error))
+    return judge
+
+
+def _is_headless(environment: Environment) -> bool:
+    options: Any = environment.parsed_options
+    return bool(options.headless)
 
 
 def _write(pipe: int, data: bytes) -> None:

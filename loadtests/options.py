@@ -13,6 +13,7 @@ USER_LIMIT = "1000/hour"
 AGENT_LIMIT = "5000/hour"
 DEMO_AGENT = "agent-123"
 PIPE_VARIABLE = "VIGIL_LOAD_PIPE"  # a file descriptor: where `vigil load` hears what its Locust saw
+END_VARIABLE = "VIGIL_LOAD_END"  # another, which `vigil load` closes when the run is to end at once
 
 _TIMESPAN = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s?)?", re.ASCII)
 

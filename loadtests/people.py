@@ -25,6 +25,8 @@ from loadtests.pacing import Clock, OpenModel, lag_s
 BASE = "/api/messaging/sessions"
 LIMITED = 429
 
+ANSWER_S_MAX = 10.0  # a request still without its answer when the run ends has failed if it is so old
+
 _ON_ITS_WAY_S = 1.0  # a request, between when it was sent and when it renewed
 _SLACK = 0.001  # of a duration: two machines' clocks do not run alike
 
@@ -127,6 +129,7 @@ class Person(User):
     def start(self, group: Any) -> Any:
         """As Locust starts people; a master that was still spawning when the run ended sends some too late."""
         if not self.world.recorder.closing:
+            self.world.recorder.came += 1
             return super().start(group)
         self._greenlet = group.spawn(lambda _: None, self)
         self._group = group
@@ -180,7 +183,7 @@ class Person(User):
             answer = connection.request(route.method, head, body)
         except BaseException:  # the run ends while the answer is awaited
             sent_s = connection.sent_s or self.world.clock()
-            self.world.recorder.observe(Observation(sent_s, None, *about, 0))
+            self.gave_up(route.method, name or operation, Observation(sent_s, None, *about, 0), due_s)
             raise
         self.last = answer
         self.free_s = self.world.clock()
@@ -225,6 +228,13 @@ class Person(User):
         recorder.measure(name, seen, due_s, late_s, error)
         took_s = (seen.received_s or self.world.clock()) - due_s
         self._tell_locust(method, name, took_s, length, error)
+
+    def gave_up(self, method: str, name: str, seen: Observation, due_s: float) -> None:
+        """No answer had come when the run ended. Who had waited for long has met a server that does not answer."""
+        if self.world.clock() - seen.sent_s < ANSWER_S_MAX:
+            self.world.recorder.observe(seen)
+        else:
+            self.note(method, name, seen, due_s, error="no answer until the run ended")
 
     def _tell_locust(self, method: str, name: str, took_s: float, length: int, error: str) -> None:
         self.environment.events.request.fire(

@@ -170,6 +170,10 @@ class Measurements:
         if refused:
             second.refused[refused] += 1
 
+    def goes_on(self, now_s: float) -> None:
+        """The run lasts at `now_s`, though nothing may have ended for long."""
+        self.seconds.setdefault(int(now_s), Second())
+
     def never_sent(self, requests: int) -> None:
         """So many fell due, and the run ended or their person left before they could be sent."""
         self.unsent += requests
@@ -190,7 +194,7 @@ class Measurements:
         return whole
 
     def duration_s(self) -> int:
-        """From the first second in which something ended to the last, both counted."""
+        """From the first second to the last, both counted, whatever ended in them."""
         return max(self.seconds) - min(self.seconds) + 1 if self.seconds else 0
 
     def course(self, points_max: int) -> Iterator[tuple[int, int, Second]]:

@@ -14,18 +14,13 @@ from loadtests import report_plot, verdict_text
 from loadtests.observation import SCOPES
 from loadtests.oracle_tally import KINDS, Course, Finding
 from loadtests.percentiles import Histogram, Second
-from loadtests.report_plot import Band, Level, Line, Plot, Ticks
-from loadtests.verdict import PERCENTS, Exit, Verdict
+from loadtests.report_plot import Band, Level, Line, Plot, Point, Ticks
+from loadtests.verdict import PERCENTS, Exit, Verdict, state
 from scenarios import page
 
 POINTS = 180
 PROOFS_MAX = 3  # of each kind for each limit; the JSON has more
-_WORDS = {
-    Exit.HELD: "Held",
-    Exit.FAILED: "Failed",
-    Exit.OVERLOADED: "Generator overloaded",
-    Exit.UNREACHABLE: "Target not reachable",
-}
+_CLASSES = {Exit.HELD: "held", Exit.INCOMPLETE: "open"}  # anything else is failed
 
 
 class Figure(NamedTuple):
@@ -51,7 +46,9 @@ def html(verdict: Verdict, made_at: datetime) -> str:
     return page.render(
         _TEMPLATE,
         verdict=verdict,
-        word=_WORDS[verdict.exit_code],
+        word=verdict.word.capitalize(),
+        colour=_CLASSES.get(verdict.result, "failed"),
+        state=state,
         made_at=made_at.strftime("%Y-%m-%d %H:%M:%S %Z").strip(),
         facts=list(_facts(verdict)),
         findings=list(_findings(verdict)),
@@ -105,7 +102,9 @@ def _measured(verdict: Verdict) -> Iterator[Figure]:
     ]
     times = Plot("Response time over the run", x_max, lines, show=_axis_ms, scale="log")
     yield _figure(
-        "Response time", "From when a request was due to the head of its answer. Logarithmic.", times
+        "Response time",
+        "From when a request was due to the head of its answer. Logarithmic; a gap is a second without an answer.",
+        times,
     )
     refused = [
         Line(f"{scope} 429/s", colour, [_rate(stretch, stretch[2].refused[scope]) for stretch in course])
@@ -139,9 +138,9 @@ def _rate(stretch: tuple[int, int, Second], count: int) -> tuple[float, float]:
     return begin + length / 2, count / length
 
 
-def _percentiles(course: list[tuple[int, int, Second]], percent: float) -> list[tuple[float, float]]:
-    found = ((begin + length / 2, second.response.at(percent)) for begin, length, second in course)
-    return [(at, seconds) for at, seconds in found if seconds is not None]
+def _percentiles(course: list[tuple[int, int, Second]], percent: float) -> list[Point]:
+    """With a gap where nothing was answered."""
+    return [(begin + length / 2, second.response.at(percent)) for begin, length, second in course]
 
 
 def _rows(verdict: Verdict) -> Iterator[Row]:

@@ -13,7 +13,7 @@ WIDTH, HEIGHT = 560, 200
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 26
 _LINES = 4  # about so many lines across
 
-Point: TypeAlias = tuple[float, float]
+Point: TypeAlias = tuple[float, float | None]  # None: nothing was measured there, and nothing is drawn
 
 
 class Line(NamedTuple):
@@ -133,7 +133,7 @@ _ROUND_STEPS = (1, 2, 5, 10)
 
 
 def _values(plot: Plot) -> list[float]:
-    values = [value for line in plot.lines for _, value in line.points]
+    values = [value for line in plot.lines for _, value in line.points if value is not None]
     return values + [most for band in plot.bands for _, _, most in band.points]
 
 
@@ -181,12 +181,31 @@ def _marks(axes: _Axes) -> list[float]:
 
 def _lines(axes: _Axes) -> Iterator[Markup]:
     for line in axes.plot.lines:
-        path: list[str] = []
-        for x, value in line.points:
-            if line.steps and path:
-                path.append(f"H{axes.x(x):.1f}")
-            path.append(f"{'L' if path else 'M'}{axes.x(x):.1f} {axes.y(value):.1f}")
-        yield Markup('<path class="line {}" d="{}"/>').format(line.colour, "".join(path))
+        stretches = (_path(axes, stretch, steps=line.steps) for stretch in _unbroken(line.points))
+        yield Markup('<path class="line {}" d="{}"/>').format(line.colour, "".join(stretches))
+
+
+def _unbroken(points: Sequence[Point]) -> Iterator[list[tuple[float, float]]]:
+    """The parts of a line between its gaps."""
+    stretch: list[tuple[float, float]] = []
+    for x, value in points:
+        if value is not None:
+            stretch.append((x, value))
+        elif stretch:
+            yield stretch
+            stretch = []
+    if stretch:
+        yield stretch
+
+
+def _path(axes: _Axes, points: Sequence[tuple[float, float]], *, steps: bool) -> str:
+    """One stretch; a point alone is a line of no length, whose round ends show as a dot."""
+    path: list[str] = []
+    for x, value in points:
+        if steps and path:
+            path.append(f"H{axes.x(x):.1f}")
+        path.append(f"{'L' if path else 'M'}{axes.x(x):.1f} {axes.y(value):.1f}")
+    return "".join(path) if len(points) > 1 else f"{path[0]}h0"
 
 
 def _bands(axes: _Axes) -> Iterator[Markup]:
@@ -221,7 +240,8 @@ def _notes(axes: _Axes) -> Iterator[Markup]:
     lines = [line for line in axes.plot.lines if line.points]
     for at, (x, _) in enumerate(lines[0].points if lines else ()):
         texts = [
-            f"{line.name}: {axes.plot.show(line.points[at][1])}" for line in lines if at < len(line.points)
+            f"{line.name}: {'-' if value is None else axes.plot.show(value)}"
+            for line, value in ((line, line.points[at][1]) for line in lines if at < len(line.points))
         ]
         width = (WIDTH - _LEFT - _RIGHT) / max(1, len(lines[0].points))
         yield Markup(

@@ -3,6 +3,7 @@
 Plain blocking HTTP. What is asked here is charged like anything else, so the oracle hears of it.
 """
 
+import math
 import re
 import time
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import httpx
 from loadtests.observation import Observation
 from loadtests.options import LoadError
 from loadtests.oracle_tally import Limits
+from scenarios.api_key import api_key_fault
 
 ANSWER_S_MAX = 5.0
 
@@ -29,14 +31,19 @@ class Look(NamedTuple):
 
     observations: list[Observation]
     before: dict[str, int]
+    scale: float
 
 
 def look(
-    url: str, api_key: str, agents: tuple[str, ...], user: str, limits: Limits, time_scale: float
+    url: str, api_key: str, agents: tuple[str, ...], user: str, limits: Limits, time_scale: float | None
 ) -> Look:
-    """Create and end a session with each agent. Raises Unreachable, or LoadError for what can be put right."""
-    observations: list[Observation] = []
-    before: dict[str, int] = {}
+    """Create and end a session with each agent. Raises Unreachable, or LoadError for what can be put right.
+
+    `time_scale` is what somebody said of it, None for nothing: what the server's answers say counts.
+    """
+    if fault := api_key_fault(api_key):
+        raise LoadError(f"the API key {fault}: give one with --api-key or VIGIL_API_KEY")
+    seen = Look([], {}, 1.0)
     headers = {"Authorization": f"Bearer {api_key}"}
     try:
         with httpx.Client(
@@ -47,35 +54,34 @@ def look(
             trust_env=False,
         ) as client:
             for agent in agents:
-                before[agent] = _try(client, agent, user, limits, time_scale, observations)
+                seen = _try(client, agent, user, limits, seen)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unreachable(f"nothing answers at {url}: {error or type(error).__name__}") from None
-    return Look(observations, before)
+    if time_scale is not None and time_scale != seen.scale:
+        raise LoadError(
+            f"the server runs at --time-scale {seen.scale:g}, not at {time_scale:g}: leave the flag out, "
+            "the scale is read from the server's answers"
+        )
+    return seen
 
 
-def _try(
-    client: httpx.Client,
-    agent: str,
-    user: str,
-    limits: Limits,
-    time_scale: float,
-    observations: list[Observation],
-) -> int:
-    """One session with one agent. Gives what the agent's window held before it."""
+def _try(client: httpx.Client, agent: str, user: str, limits: Limits, seen: Look) -> Look:
+    """One session with one agent: what was seen until then, and of it."""
     body = {"agentId": agent, "userId": user}
     sent_s = time.monotonic()
     answer = client.post(_BASE, json=body)
-    observations.append(_seen("create", None, user, agent, sent_s, answer))
-    _check(answer, agent, time_scale)
+    create = _seen("create", None, user, agent, sent_s, answer)
+    _check(answer, agent)
     session_id = answer.json()["sessionId"]
     sent_s = time.monotonic()
     end = client.delete(f"{_BASE}/{session_id}")
-    observations.append(_seen("end", session_id, user, agent, sent_s, end))
     match = _REMAINING.search(answer.headers.get("RateLimit", ""))
-    return max(0, limits.agent.requests - 1 - int(match[1])) if match else 0
+    held = max(0, limits.agent.requests - 1 - int(match[1])) if match else 0
+    both = [create, _seen("end", session_id, user, agent, sent_s, end)]
+    return Look([*seen.observations, *both], {**seen.before, agent: held}, _scale(answer))
 
 
-def _check(answer: httpx.Response, agent: str, time_scale: float) -> None:
+def _check(answer: httpx.Response, agent: str) -> None:
     """Raise LoadError for what would make every other request fail as well."""
     known = _REASONS.get(answer.status_code)
     if known is not None:
@@ -84,9 +90,18 @@ def _check(answer: httpx.Response, agent: str, time_scale: float) -> None:
         raise Unreachable(
             f"{answer.request.url} answers {answer.status_code}, and not as a Sessions API would"
         )
-    said = float(answer.headers.get("Vigil-Time-Scale", "1"))
-    if said != time_scale:
-        raise LoadError(f"the server runs at --time-scale {said:g}: say so here too")
+
+
+def _scale(answer: httpx.Response) -> float:
+    """How fast the server's time runs, as it says itself."""
+    text = answer.headers.get("Vigil-Time-Scale", "1")
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < math.inf:
+        raise Unreachable(f"{answer.request.url} answers with Vigil-Time-Scale {text!r}, which is none")
+    return scale
 
 
 _REASONS = {

@@ -45,7 +45,7 @@ class SessionPerson(SteadyPerson):
         self.session = self.create()
 
     def leave(self) -> None:
-        if self.world.reads_back and self.session is not None:
+        if self.world.reads_back and self.session is not None and not self.world.recorder.in_a_hurry:
             self.read_back(self.session)
 
     def here(self) -> Session | None:

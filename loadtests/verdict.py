@@ -18,16 +18,47 @@ from scenarios.junit import Case
 CPU_SHARE_MAX = 0.9  # of one core, by one generating process
 LAG_P99_S_MAX = 0.1  # of requests that could have been sent: later than that is the generator's own doing
 PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
+REQUESTS_MIN = 100  # of fewer even the p99 is but the slowest one
+UNSENT_SHARE_MAX = 0.1  # of what fell due, unless a threshold says what may be
+EARLY_S_MAX = 1.0  # a run that ends so much before its time has ended in time
 
 
 class Exit(IntEnum):
-    """Exit codes of `vigil load`. 2 is a command line that cannot be run."""
+    """Exit codes of `vigil load`. 2 is a command line that cannot be run; an interrupt is 128 and the signal."""
 
     HELD = 0
     FAILED = 1
     USAGE = 2
     OVERLOADED = 3
     UNREACHABLE = 4
+    INCOMPLETE = 5
+
+
+WORDS: Mapping[Exit, str] = MappingProxyType(
+    {
+        Exit.HELD: "held",
+        Exit.FAILED: "failed",
+        Exit.OVERLOADED: "generator overloaded",
+        Exit.UNREACHABLE: "target not reachable",
+        Exit.INCOMPLETE: "incomplete",
+    }
+)
+NOT_REACHED = "not reached"
+
+_SIGNALLED = 128
+
+
+class Ending(NamedTuple):
+    """How a run ended. `planned_s` is 0 where the people decide when it is over; `planned_people` 0 where nobody said.
+
+    `signal` is the number of the signal that ended it, 0 for none; `lost` says what of the run was never heard of.
+    """
+
+    planned_s: float = 0.0
+    planned_people: int = 0
+    came: int = 0
+    signal: int = 0
+    lost: str = ""
 
 
 class Run(NamedTuple):
@@ -39,6 +70,7 @@ class Run(NamedTuple):
     seconds: float
     scale: float = 1.0
     must_reach: Collection[Scope] = ()
+    ending: Ending = Ending()
 
 
 class Generator(NamedTuple):
@@ -68,7 +100,8 @@ class Verdict:
     """What came out of one run. The first check that failed decides the exit code.
 
     A proof against a limit comes before an overloaded generator, for it is one however slow the generator was; the
-    thresholds come after it, for then they measure the wrong thing.
+    thresholds come after it, for then they measure the wrong thing. A run that is not whole proves what it proves, and
+    cannot be said to have held. What was seen and lost on the way, though, could be what a proof rests on.
     """
 
     def __init__(
@@ -88,8 +121,18 @@ class Verdict:
         self.checks = tuple(self._checks())
 
     @property
-    def exit_code(self) -> Exit:
+    def result(self) -> Exit:
         return next((check.code for check in self.checks if check.problem), Exit.HELD)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the result; of an interrupted run, whatever it has shown, that of the signal."""
+        signal = self.run.ending.signal
+        return _SIGNALLED + signal if signal else self.result
+
+    @property
+    def word(self) -> str:
+        return WORDS[self.result]
 
     @property
     def problems(self) -> list[str]:
@@ -98,7 +141,7 @@ class Verdict:
 
     def cases(self) -> list[Case]:
         """For `scenarios.junit.junit`."""
-        return [Case(check.name, 0.0, check.problem or None, check.skipped or None) for check in self.checks]
+        return [_case(check) for check in self.checks]
 
     def to_json(self) -> dict[str, Any]:
         """Everything as JSON values. Times are seconds, shares 0 to 1."""
@@ -109,6 +152,7 @@ class Verdict:
             "people": self.run.people,
             "seconds": round(self.run.seconds, 3),
             "timeScale": self.run.scale,
+            "verdict": self.word,
             "exitCode": int(self.exit_code),
             "problems": self.problems,
             "limits": [_tally_json(tally) for tally in self.judgement.tallies],
@@ -137,20 +181,48 @@ class Verdict:
 
     def _checks(self) -> Iterator[Check]:
         yield Check("the target answers", self.generator.unreachable, Exit.UNREACHABLE)
-        yield Check(
-            "samples were taken", "" if self.measured.sent else "there are none: nothing was measured"
-        )
+        yield Check("nothing that was seen is missing", self.run.ending.lost, Exit.INCOMPLETE)
         for tally in self.judgement.tallies:
             yield from _limit_checks(tally)
         yield self._messages()
+        cut = self._cut()
+        yield Check("the run went to its end", cut, Exit.INCOMPLETE)
         yield Check("the generator keeps up", self._overload(), Exit.OVERLOADED)
+        yield from self._of_a_whole_run() if not cut else ()
+        for outcome in self.outcomes:
+            if outcome.value is not None or not cut:
+                problem = "" if outcome.held else f"it was {outcome.shown}"
+                yield Check(f"threshold {outcome.threshold.text}", problem)
+
+    def _of_a_whole_run(self) -> Iterator[Check]:
+        """What a run that went to its end must have had before anything can be said to have held in it."""
+        ending = self.run.ending
+        yield Check("enough was measured", self._starved(), Exit.INCOMPLETE)
+        missing = f"{ending.came} of {ending.planned_people}" if ending.came < ending.planned_people else ""
+        yield Check("everybody came", missing, Exit.INCOMPLETE)
         for tally in self.judgement.tallies:
             if tally.scope in self.run.must_reach:
-                yield Check(f"{_title(tally)}: brought to its edge", "" if tally.is_reached else _NOT_REACHED)
-        for outcome in self.outcomes:
-            yield Check(
-                f"threshold {outcome.threshold.text}", "" if outcome.held else f"it was {outcome.shown}"
-            )
+                problem = "" if tally.is_reached else "no request came to it: send more, or for longer"
+                yield Check(f"{_title(tally)}: brought to its edge", problem, Exit.INCOMPLETE)
+
+    def _cut(self) -> str:
+        """Why the run is not whole; "" when it is."""
+        ending, ran_s = self.run.ending, self.run.seconds
+        of = f" of {ending.planned_s:.0f} s" if ending.planned_s else ""
+        after = f"after {ran_s:.0f} s{of}, with {_requests(self.measured.sent)} sent"
+        if ending.signal:
+            return f"interrupted {after}"
+        return f"it ended {after}" if ran_s < ending.planned_s - EARLY_S_MAX else ""
+
+    def _starved(self) -> str:
+        """Why what was measured is too little to say anything; "" when it is not."""
+        due, unsent = self.measured.due
+        if self.measured.sent < REQUESTS_MIN:
+            return _too_few(self.measured.sent)
+        is_bounded = any(outcome.threshold.metric == "unsent" for outcome in self.outcomes)
+        if unsent > UNSENT_SHARE_MAX * due and not is_bounded:
+            return f"{unsent} of {due} requests that fell due were never sent: the people still waited for answers"
+        return ""
 
     def _messages(self) -> Check:
         acknowledged, lost = self.generator.acknowledged, self.generator.lost
@@ -175,12 +247,41 @@ _PROMISES: tuple[tuple[str, str, tuple[Kind, ...]], ...] = (
     ("Retry-After", "retry_dishonest", ("Retry-After too early", "Retry-After too late")),
     ("RateLimit headers", "headers_wrong", ("wrong headers",)),
 )
-_NOT_REACHED = "no request came to it: send more, or for longer"
+_SHOWN_UNREACHED = (
+    "headers_wrong"  # every answer shows its headers; the other promises bind at the edge alone
+)
+_NOT_THE_SERVERS = frozenset({Exit.OVERLOADED, Exit.UNREACHABLE, Exit.INCOMPLETE})
+
+
+def state(tally: Tally) -> str:
+    """A limit in a word: failed, held, or not reached, which says nothing about it."""
+    if tally.violations:
+        return WORDS[Exit.FAILED]
+    return WORDS[Exit.HELD] if tally.is_reached else NOT_REACHED
+
+
+def _case(check: Check) -> Case:
+    """JUnit tells a failure of what was tested from a test that could not be carried out."""
+    if check.problem and check.code in _NOT_THE_SERVERS:
+        return Case(check.name, 0.0, error=f"{WORDS[check.code]}: {check.problem}")
+    return Case(check.name, 0.0, check.problem or None, check.skipped or None)
+
+
+def _too_few(sent: int) -> str:
+    if not sent:
+        return "there are no samples: nothing was measured"
+    advice = "more --users, a longer --run-time, or a server with a higher --time-scale"
+    return f"{_requests(sent)}, and fewer than {REQUESTS_MIN} say nothing: {advice}"
+
+
+def _requests(count: int) -> str:
+    return "one request" if count == 1 else f"{count or 'no'} requests"
 
 
 def _limit_checks(tally: Tally) -> Iterator[Check]:
-    skipped = "" if tally.admitted or tally.refused else "no request counted for it"
     for promise, count, kinds in _PROMISES:
+        is_shown = tally.is_reached or (count == _SHOWN_UNREACHED and tally.admitted)
+        skipped = "" if is_shown else NOT_REACHED
         proofs = [finding for finding in tally.findings if finding.kind in kinds]
         times, problem = getattr(tally, count), ""
         if times:
@@ -207,6 +308,7 @@ def _tally_json(tally: Tally) -> dict[str, Any]:
     return {
         "scope": tally.scope,
         "limit": str(tally.limit),
+        "verdict": state(tally),
         "reached": tally.is_reached,
         "admitted": tally.admitted,
         "refused": tally.refused,

@@ -2,20 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from textwrap import TextWrapper
+from textwrap import fill
+from typing import NamedTuple
 
 from loadtests.oracle_tally import Tally
 from loadtests.percentiles import Histogram
-from loadtests.verdict import PERCENTS, Exit, Verdict
+from loadtests.verdict import NOT_REACHED, PERCENTS, WORDS, Exit, Verdict, state
 
 ERRORS_MAX = 5
+WIDTH = 160  # where nobody looks on: a file, a pipe
 
-_LAST_WORDS = {
-    Exit.HELD: "HELD",
-    Exit.FAILED: "FAILED",
-    Exit.OVERLOADED: "GENERATOR OVERLOADED",
-    Exit.UNREACHABLE: "TARGET NOT REACHABLE",
-}
+_COLOURS = {"held": 32, "failed": 31, NOT_REACHED: 33, WORDS[Exit.INCOMPLETE]: 33}
+_FOLD_WIDTH = 100
+_GAP = 2
+
 _LIMITS = (
     "limit",
     "admitted",
@@ -25,16 +25,74 @@ _LIMITS = (
     "undecided",
     "Retry-After",
     "headers",
+    "verdict",
 )
 _TIMES = (*(f"p{percent:g}" for percent in PERCENTS), "max")
-_FOLD = TextWrapper(width=100, initial_indent="  ", subsequent_indent="    ", break_long_words=False)
 
 
-def text(verdict: Verdict) -> str:
-    """Some thirty lines; the last ones say it all. Ends without a newline."""
-    parts = (_limits(verdict), _latencies(verdict), _load(verdict), _thresholds(verdict))
-    blocks = [_headline(verdict), *("\n".join(part) for part in parts), _last_line(verdict)]
+def text(verdict: Verdict, *, width: int = WIDTH, colours: bool = False) -> str:
+    """Some thirty lines; the last ones say it all. Tables wider than `width` become lists. Ends without a newline."""
+    show = _Show(width, colours)
+    if not verdict.measured.sent:
+        return _last_line(verdict, show)
+    parts = (
+        _limits(verdict, show),
+        _latencies(verdict, show),
+        _load(verdict, show),
+        _thresholds(verdict, show),
+    )
+    blocks = [_headline(verdict), *("\n".join(part) for part in parts), _last_line(verdict, show)]
     return "\n\n".join(block for block in blocks if block)
+
+
+class _Show(NamedTuple):
+    """How wide the terminal is, and whether it has colours."""
+
+    width: int
+    colours: bool
+
+    def paint(self, word: str) -> str:
+        """A word of a verdict in its colour; other text as it is."""
+        code = _COLOURS.get(word.strip().lower())
+        return f"\x1b[{code}m{word}\x1b[0m" if code and self.colours else word
+
+    def fold(self, text: str) -> str:
+        width = min(self.width, _FOLD_WIDTH)
+        return fill(
+            text,
+            width,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+
+    def table(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        """The first column to the left, the others to the right; where that is too wide, each row as a list."""
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        if sum(widths) + _GAP * (len(widths) - 1) > self.width:
+            return self._list(rows)
+        head, *body = (self._row(row, widths) for row in rows)
+        return [head, *map(self._painted, body)]
+
+    def _row(self, row: Sequence[str], widths: Sequence[int]) -> str:
+        first, *others = row
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        return (" " * _GAP).join([first.ljust(widths[0]), *cells]).rstrip()
+
+    def _painted(self, line: str) -> str:
+        """A row whose last word is that of a verdict, in the colour of it."""
+        word = next((word for word in _COLOURS if line.endswith(f" {word}")), "")
+        return line.removesuffix(word) + self.paint(word)
+
+    def _list(self, rows: Sequence[Sequence[str]]) -> list[str]:
+        """`head: a 1, b 2`, folded. The first row has the names of the columns."""
+        (title, *names), *others = rows
+        lines = [title]
+        for first, *cells in others:
+            pairs = (f"{name} {cell}" for name, cell in zip(names, cells, strict=True) if cell)
+            lines.append(self._painted(self.fold(f"{first}: {', '.join(pairs)}")))
+        return lines
 
 
 def milliseconds(seconds: float | None) -> str:
@@ -82,18 +140,19 @@ def _headline(verdict: Verdict) -> str:
     return f"{run.profile} against {run.target}: {run.people} people, {run.seconds:.0f} s{scale}"
 
 
-def _limits(verdict: Verdict) -> Iterator[str]:
+def _limits(verdict: Verdict, show: _Show) -> Iterator[str]:
     rows: list[Sequence[str]] = [_LIMITS]
     for tally in verdict.judgement.tallies:
         undecided = share(tally.undecided, tally.admitted + tally.refused)
         counts = map(number, (tally.admitted, tally.refused, tally.over_admitted, tally.falsely_refused))
-        rows.append((f"{tally.scope} {tally.limit}", *counts, undecided, retries(tally), headers(tally)))
-    yield from _table(rows)
+        told = retries(tally), headers(tally), state(tally)
+        rows.append((f"{tally.scope} {tally.limit}", *counts, undecided, *told))
+    yield from show.table(rows)
     if verdict.judgement.unjudged:
         yield f"{number(verdict.judgement.unjudged)} observations were not judged: too many, or from several machines"
 
 
-def _latencies(verdict: Verdict) -> Iterator[str]:
+def _latencies(verdict: Verdict, show: _Show) -> Iterator[str]:
     measured = verdict.measured
     rows: list[Sequence[str]] = [("response time, ms", "requests", "failed", *_TIMES)]
     for name, found in sorted(measured.operations.items()):
@@ -101,10 +160,10 @@ def _latencies(verdict: Verdict) -> Iterator[str]:
     whole = measured.all_operations()
     rows.append(("all", number(whole.response.count), number(whole.failed), *_times(whole.response)))
     rows.append(("all, service time", "", "", *_times(whole.service)))
-    yield from _table(rows)
+    yield from show.table(rows)
 
 
-def _load(verdict: Verdict) -> Iterator[str]:
+def _load(verdict: Verdict, show: _Show) -> Iterator[str]:
     measured, generator = verdict.measured, verdict.generator
     rate = measured.sent / measured.duration_s() if measured.sent else 0.0
     due, unsent = measured.due
@@ -115,37 +174,32 @@ def _load(verdict: Verdict) -> Iterator[str]:
         found = generator.acknowledged - generator.lost
         yield f"{number(found)} of {number(generator.acknowledged)} acknowledged messages were read back"
     for error, count in Counter(generator.errors).most_common(ERRORS_MAX):
-        yield _FOLD.fill(f"{number(count)} times {error}")
+        yield show.fold(f"{number(count)} times {error}")
 
 
-def _thresholds(verdict: Verdict) -> Iterator[str]:
-    rows = [
-        ("held" if outcome.held else "FAILED", outcome.threshold.text, outcome.shown)
-        for outcome in verdict.outcomes
-    ]
-    return iter(_table(rows)) if rows else iter(())
+def _thresholds(verdict: Verdict, show: _Show) -> Iterator[str]:
+    for outcome in verdict.outcomes:
+        word = WORDS[Exit.HELD] if outcome.held else WORDS[Exit.FAILED].upper()
+        yield f"{show.paint(word.ljust(_WORD_WIDTH))}{outcome.threshold.text}  {outcome.shown}"
 
 
-def _last_line(verdict: Verdict) -> str:
-    word = _LAST_WORDS[verdict.exit_code]
-    if not verdict.problems:
-        reached = [tally.scope for tally in verdict.judgement.tallies if tally.is_reached]
-        which = f"; reached: {', '.join(reached)}" if reached else "; none of the limits was reached"
-        return f"{word}: nothing speaks against the limits{which}"
-    return "\n".join([word, *map(_FOLD.fill, verdict.problems)])
+_WORD_WIDTH = 8
+
+
+def _last_line(verdict: Verdict, show: _Show) -> str:
+    """And what failed, if anything did. An incomplete run is summed up in the line itself."""
+    word = show.paint(verdict.word.upper())
+    if verdict.result is Exit.INCOMPLETE:
+        first = next(check.problem for check in verdict.checks if check.problem)
+        return "\n".join([f"{word}: {first}", *map(show.fold, verdict.problems[1:])])
+    if verdict.problems:
+        return "\n".join([word, *map(show.fold, verdict.problems)])
+    reached = [tally.scope for tally in verdict.judgement.tallies if tally.is_reached]
+    if not reached:
+        return f"{word}: no limit was reached, so none is proven"
+    return f"{word}: nothing speaks against the limits; reached: {', '.join(reached)}"
 
 
 def _times(histogram: Histogram) -> tuple[str, ...]:
     times = (*(histogram.at(percent) for percent in PERCENTS), histogram.at(100))
     return tuple(map(milliseconds, times))
-
-
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = [first.ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join(cells).rstrip())
-    return lines

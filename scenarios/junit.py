@@ -6,12 +6,16 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 
 class Case(NamedTuple):
-    """One thing that was tried. With neither failure nor reason to skip, it held."""
+    """One thing that was tried. With neither failure nor error nor reason to skip, it held.
+
+    An error says why it could not be found out whether it holds.
+    """
 
     name: str
     seconds: float
     failure: str | None = None
     skipped: str | None = None
+    error: str | None = None
 
 
 def junit(suite: str, cases: Sequence[Case]) -> str:
@@ -21,7 +25,7 @@ def junit(suite: str, cases: Sequence[Case]) -> str:
         name=_text(suite),
         tests=str(len(cases)),
         failures=str(sum(case.failure is not None for case in cases)),
-        errors="0",
+        errors=str(sum(case.error is not None for case in cases)),
         skipped=str(sum(case.skipped is not None for case in cases)),
         time=f"{sum(case.seconds for case in cases):.3f}",
     )
@@ -35,10 +39,10 @@ def _add(root: Element, suite: str, case: Case) -> None:
     element = SubElement(
         root, "testcase", classname=_text(suite), name=_text(case.name), time=f"{case.seconds:.3f}"
     )
-    if case.failure is not None:
-        first = case.failure.partition("\n")[0]
-        SubElement(element, "failure", message=_text(first)).text = _text(case.failure)
-    elif case.skipped is not None:
+    for kind, told in (("failure", case.failure), ("error", case.error)):
+        if told is not None:
+            SubElement(element, kind, message=_text(told.partition("\n")[0])).text = _text(told)
+    if case.skipped is not None and not len(element):
         SubElement(element, "skipped", message=_text(case.skipped))
 
 

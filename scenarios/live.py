@@ -4,6 +4,7 @@ Its session time runs `scale` times as fast as ours; what it says of the time in
 """
 
 import json
+import math
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from trio_websocket import (
     wrap_client_stream,
 )
 
+from scenarios.api_key import api_key_fault
 from scenarios.errors import ScenarioError
 from scenarios.in_process import Disconnected
 from scenarios.script import AgentBehaviour, Script, Settings, steps_of
@@ -40,19 +42,23 @@ class LiveTarget:
     """A server at a URL. Its clock must be set before anything is played."""
 
     def __init__(
-        self, url: str, key: str, scale: float, tolerance_ms: int, client: httpx.AsyncClient
+        self, url: str, key: str, scale: float | None, tolerance_ms: int, client: httpx.AsyncClient
     ) -> None:
-        """`tolerance_ms` is real time."""
+        """`tolerance_ms` is real time. `scale` is what somebody said; None takes the server's word for it."""
         self.name = url
         self.key = key
-        self.tolerance_ms = round(tolerance_ms * scale)
-        self.scale = scale
+        self._said_scale = scale
+        self._real_tolerance_ms = tolerance_ms
+        self._take_scale(scale or 1.0)
         self._url = httpx.URL(url)
         self._host = self._url.netloc.decode()
         self._client = client
 
     async def set_clock(self) -> None:
-        """Learn what time it is there. Raises Unreachable, and ScenarioError when the server is not what was said."""
+        """Learn what time it is there, and how fast it goes.
+
+        Raises Unreachable, and ScenarioError when the server is not what was said.
+        """
         looks = [await self._look() for _ in range(LOOKS)]
         _, self._base_s, self._base_ms = min(looks)
 
@@ -61,11 +67,13 @@ class LiveTarget:
         before_s = trio.current_time()
         try:
             response = await self._client.get(
-                f"{BASE}/health", headers={"Authorization": f"Bearer {self.key}"}
+                f"{BASE}/health",
+                headers={"Authorization": f"Bearer {self.key}"},
+                timeout=CONNECT_S_MAX,
             )
         except httpx.TransportError as error:
             raise Unreachable(
-                f"{self.name} cannot be reached: {error}. Is the server running there?"
+                f"{self.name} cannot be reached: {error or type(error).__name__}. Is the server running there?"
             ) from None
         took_s = trio.current_time() - before_s
         self._check(response)
@@ -78,9 +86,15 @@ class LiveTarget:
             )
         if response.status_code not in {OK, UNHEALTHY}:
             raise ScenarioError(f"{self.name} is no Sessions API: {BASE}/health gives {response.status_code}")
-        scale = float(response.headers.get("Vigil-Time-Scale", "1"))
-        if scale != self.scale:
-            raise ScenarioError(f"{self.name} runs at another time scale: say --time-scale {scale:g}")
+        self._take_scale(_scale(self.name, response))
+        if self._said_scale not in (None, self.scale):
+            raise ScenarioError(
+                f"{self.name} runs at --time-scale {self.scale:g}, not at {self._said_scale:g}: leave the flag out"
+            )
+
+    def _take_scale(self, scale: float) -> None:
+        self.scale = scale
+        self.tolerance_ms = round(self._real_tolerance_ms * scale)
 
     def now(self) -> int:
         return self._base_ms + round((trio.current_time() - self._base_s) * 1000 * self.scale)
@@ -139,7 +153,10 @@ class LiveTarget:
 class Live:
     """Every script against one server that runs at `url`."""
 
-    def __init__(self, url: str, key: str, scale: float, tolerance_ms: int) -> None:
+    def __init__(self, url: str, key: str, scale: float | None, tolerance_ms: int) -> None:
+        """`scale` None: as fast as the server says."""
+        if fault := api_key_fault(key):
+            raise ScenarioError(f"the API key {fault}: --api-key KEY, or VIGIL_API_KEY in the environment")
         self._url = url.rstrip("/")
         self._key = key
         self._scale = scale
@@ -148,6 +165,10 @@ class Live:
             if httpx.URL(url).scheme in {"http", "https"} and httpx.URL(url).host:
                 return
         raise ScenarioError(f"--url: {url!r} is not an http:// or https:// URL with a host")
+
+    async def check(self) -> None:
+        async with http_client(self._url) as client:
+            await LiveTarget(self._url, self._key, self._scale, self._tolerance_ms, client).set_clock()
 
     def lacks(self, script: Script) -> str:
         if script.settings is not None:
@@ -205,6 +226,17 @@ def _refusal(error: BaseException) -> Answer:
 
 def _texts(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+def _scale(url: str, response: httpx.Response) -> float:
+    text = response.headers.get("Vigil-Time-Scale", "1")
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = 0.0
+    if not 0 < scale < math.inf:
+        raise ScenarioError(f"{url} is no Sessions API: it says Vigil-Time-Scale {text!r}")
+    return scale
 
 
 def _timestamp(url: str, response: httpx.Response) -> int:

@@ -60,6 +60,9 @@ class OwnServers:
         self._environ = environ
         self._random_bytes = random_bytes
 
+    async def check(self) -> None:
+        """Whether a server starts shows when one is started."""
+
     def lacks(self, script: Script) -> str:  # noqa: ARG002  it can play everything
         return ""
 

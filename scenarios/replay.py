@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--url", default=None, metavar="URL", help="a server that runs")
     live.add_argument("--api-key", default=None, metavar="KEY", help="of that server; else VIGIL_API_KEY")
     live.add_argument(
-        "--time-scale", type=_scale, default=None, metavar="N", help="how fast that server's time runs (1)"
+        "--time-scale",
+        type=_scale,
+        default=None,
+        metavar="N",
+        help="how fast the time of --serve runs (1); that of --url is read from its answers",
     )
     live.add_argument(
         "--tolerance",
@@ -93,7 +97,8 @@ def play_virtual(scripts: Sequence[Located], *, tell: Tell) -> list[Play]:
 
 
 async def play_live(scripts: Sequence[Located], opener: Opener, *, tell: Tell) -> list[Play]:
-    """AT_ONCE side by side, given in their own order. Raises Unreachable, ScenarioError."""
+    """AT_ONCE side by side, given in their own order. Raises Unreachable, ScenarioError, before any is skipped."""
+    await opener.check()
     plays: list[Play] = []
     for start in range(0, len(scripts), AT_ONCE):
         plays += await _play_side_by_side(scripts[start : start + AT_ONCE], opener, tell)
@@ -184,11 +189,11 @@ def _replay_scripts(arguments: argparse.Namespace) -> int:
 
 def _opener(arguments: argparse.Namespace) -> Opener | None:
     """Where to play; None is virtual time."""
-    scale, tolerance_ms = arguments.time_scale or 1.0, arguments.tolerance
+    scale, tolerance_ms = arguments.time_scale, arguments.tolerance
     if arguments.serve:
         from scenarios.own_server import OwnServers  # only this needs processes
 
-        return OwnServers(scale, tolerance_ms, os.environ, os.urandom)
+        return OwnServers(scale or 1.0, tolerance_ms, os.environ, os.urandom)
     if arguments.url is None:
         if arguments.time_scale or arguments.api_key:
             raise ScenarioError(

@@ -73,6 +73,9 @@ class Target(Protocol):
 class Opener(Protocol):
     """Where the targets of one kind come from."""
 
+    async def check(self) -> None:
+        """Whether anything can be played there, before anything is. Raises Unreachable, ScenarioError."""
+
     def lacks(self, script: Script) -> str:
         """Why that script cannot be played there; "" when it can."""
 
@@ -151,6 +154,9 @@ class _UntilCrash:
 
 class Virtual:
     """Opens a world of its own for each script, the same one every time."""
+
+    async def check(self) -> None:
+        """It is always there."""
 
     def lacks(self, script: Script) -> str:  # noqa: ARG002  it can play everything
         return ""

@@ -14,6 +14,8 @@ from server import ends
 SAME, DIFFERENT = 0, 1
 SHOWN_MAX = 20
 
+_OF_SCRIPTS = ("serve", "url", "api_key", "time_scale", "junit", "json", "timeline")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What can be told for recordings alone."""
@@ -32,6 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Play the recordings that were named, and give the exit code. Raises ScenarioError."""
+    for name in _OF_SCRIPTS:
+        if getattr(arguments, name):
+            raise ScenarioError(
+                f"--{name.replace('_', '-')} is for scripts: a recording is played in virtual time, and told in words"
+            )
     if arguments.to_script is not None:
         return _to_script(arguments)
     outcomes: list[Replayed] = []

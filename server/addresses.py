@@ -14,14 +14,14 @@ from typing import NamedTuple
 import structlog
 import trio
 
+from actors.errors import VigilError
+
 UNIX = "unix:"  # what the path of a socket file stands behind
 
 _BACKLOG = 65_535  # the system cuts it down to what it allows
 _PATH_BYTES_MAX = 107
 _BOTH_FAMILIES = {"::": ("::", "0.0.0.0")}  # noqa: S104  an IPv6 socket of Trio's takes IPv6 alone
 _NOT_HERE = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}  # a family that the machine does not speak
-
-from actors.errors import VigilError
 
 _log = structlog.get_logger()
 

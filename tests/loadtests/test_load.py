@@ -86,7 +86,7 @@ def test_a_server_that_keeps_its_limits_is_held_to_all_three(tmp_path: Path) -> 
 
 def test_a_day_of_people_in_two_processes_meets_no_error_and_no_limit(tmp_path: Path) -> None:
     """And what was acknowledged is there at the end; a threshold that is not held fails the run nevertheless."""
-    flags = ("--time-scale=200", "--users=12", "--run-time=4s", "--processes=2", "--threshold=send.p50<1us")
+    flags = ("--time-scale=200", "--users=24", "--run-time=4s", "--processes=2", "--threshold=send.p50<1us")
     outcome = vigil_load(tmp_path, "soak", *flags)
     assert outcome.json["errors"] == {}
     assert outcome.accused == set()
@@ -119,8 +119,13 @@ def test_a_wrong_limiter_is_caught_and_the_limit_named(fault: str, tmp_path: Pat
     assert outcome.code == Exit.FAILED
 
 
-def test_a_target_that_is_not_there_is_said_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
-    assert run_only("realistic", "--url=http://127.0.0.1:9", "--api-key=any") == Exit.UNREACHABLE
+def test_a_target_that_is_not_there_is_said_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found = tmp_path / "found.json"
+    flags = ("--url=http://127.0.0.1:9", "--api-key=any", f"--json={found}")
+    assert run_only("realistic", *flags) == Exit.UNREACHABLE
+    assert json.loads(found.read_text())["verdict"] == "target not reachable"
     _, said = capfd.readouterr()
     assert said.startswith("vigil: nothing answers at http://127.0.0.1:9")
     assert said.count("\n") == 1

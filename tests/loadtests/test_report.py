@@ -12,7 +12,7 @@ from loadtests.percentiles import Measurements
 from loadtests.report import html
 from loadtests.report_plot import Level, Line, Plot, clock, svg
 from loadtests.thresholds import parse
-from loadtests.verdict import Generator, Verdict
+from loadtests.verdict import Ending, Generator, Verdict
 from tests.loadtests.test_verdict import EXACT, MEASURED, NOTHING, OVER, RUN
 
 MADE_AT = datetime(2026, 11, 23, 7, 0, tzinfo=UTC)
@@ -65,6 +65,41 @@ def test_what_servers_and_people_say_is_text() -> None:
     found = html(Verdict(run, oracle.judge(), measured, [], Generator(errors={evil: 2})), MADE_AT)
     assert "<script" not in found
     assert found.count("&lt;script&gt;") >= 3
+
+
+def test_a_limit_that_was_not_reached_has_another_colour_than_one_that_held() -> None:
+    verdict = Verdict(RUN, EXACT, MEASURED, [])
+    assert set(texts(verdict, "td.good-text")) == {"held"}
+    assert set(texts(verdict, "td.open-text, li .open-text")) == {"not reached", "none was looked for"}
+
+
+def test_an_incomplete_run_has_its_own_word_and_colour() -> None:
+    run = RUN._replace(ending=Ending(planned_s=40.0, signal=2))
+    assert texts(Verdict(run, EXACT, MEASURED, []), "h1 .open") == ["Incomplete"]
+    assert texts(Verdict(run, EXACT, MEASURED, []), "h1 .held, h1 .failed") == []
+
+
+def test_a_line_has_a_gap_where_nothing_was_measured_and_a_dot_for_a_point_alone() -> None:
+    line = Line("p99", "one", [(0, 1.0), (1, 2.0), (2, None), (3, 2.0), (4, None)])
+    drawing = str(svg(Plot("a plot", 4.0, [line])))
+    path = re.search(r'class="line one" d="([^"]*)"', drawing)
+    assert path is not None
+    first, alone = path[1].split("M")[1:]
+    assert first.count("L") == 1
+    assert alone.endswith("h0")
+    assert "p99: -" in drawing
+
+
+def test_the_page_draws_no_percentiles_through_seconds_without_an_answer() -> None:
+    measured = Measurements()
+    for second in (0.0, 1.0, 2.0, 7.0, 8.0):
+        measured.record(second, "send", 0.1, 0.1)
+    measured.goes_on(11.0)
+    verdict = Verdict(RUN, NOTHING, measured, [])
+    lines = [path.attributes["d"] for path in LexborHTMLParser(html(verdict, MADE_AT)).css("path.three")]
+    assert lines[0] is not None
+    assert lines[0].count("M") == 2
+    assert measured.duration_s() == 12
 
 
 def test_a_plot_stays_inside_its_frame() -> None:

@@ -2,6 +2,8 @@
 
 import json
 import random
+from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -11,7 +13,7 @@ from loadtests.oracle import Oracle
 from loadtests.oracle_tally import Judgement, Limits
 from loadtests.percentiles import Measurements
 from loadtests.thresholds import parse
-from loadtests.verdict import Exit, Generator, Run, Verdict
+from loadtests.verdict import Ending, Exit, Generator, Run, Verdict
 from loadtests.verdict_text import milliseconds, text
 from scenarios.junit import junit
 from tests.loadtests.crowd import START_S, greedy, play, uniform
@@ -39,6 +41,20 @@ OVER, _ = judged(FAULTS["61/minute"].make(Limits()))
 NOTHING = Oracle(Limits()).judge()
 
 
+def measured(sent: int, unsent: int = 0) -> Measurements:
+    found = Measurements()
+    for _ in range(sent):
+        found.record(1.0, "send", 0.1, 0.1)
+    found.never_sent(unsent)
+    return found
+
+
+def ended(**how: Any) -> Run:
+    """A run of forty seconds and ten people, and how it ended."""
+    planned = Ending(planned_s=40.0, planned_people=10, came=10)
+    return RUN._replace(seconds=how.pop("seconds", 40.0), ending=planned._replace(**how))
+
+
 def late() -> Measurements:
     """A generator that sent everything half a second late."""
     found = Measurements()
@@ -62,8 +78,8 @@ def test_a_run_in_which_nothing_is_wrong_held() -> None:
         ),
         (
             Verdict(RUN, NOTHING, Measurements(), []),
-            1,
-            "samples were taken: there are none: nothing was measured",
+            5,
+            "enough was measured: there are no samples: nothing was measured",
         ),
         (Verdict(RUN, OVER, MEASURED, []), 1, "session limit 60/minute: over-admission: "),
         (Verdict(RUN, EXACT, MEASURED, [parse("p50<1us")]), 1, "threshold p50<1us: it was "),
@@ -74,7 +90,7 @@ def test_a_run_in_which_nothing_is_wrong_held() -> None:
         ),
         (
             Verdict(RUN._replace(must_reach=SCOPES), EXACT, MEASURED, []),
-            1,
+            5,
             "user limit 1000/hour: brought to its edge: no request came to it",
         ),
         (
@@ -106,6 +122,99 @@ def test_a_proof_counts_even_when_the_generator_is_overloaded_and_a_threshold_do
     slow = Generator(cpu_share=1.0)
     assert Verdict(RUN, OVER, MEASURED, [], slow).exit_code == Exit.FAILED
     assert Verdict(RUN, EXACT, MEASURED, [parse("p50<1us")], slow).exit_code == Exit.OVERLOADED
+
+
+@pytest.mark.parametrize(
+    ("run", "found", "problem"),
+    [
+        (ended(seconds=7.0), measured(200), "it ended after 7 s of 40 s, with 200 requests sent"),
+        (ended(), measured(8), "8 requests, and fewer than 100 say nothing"),
+        (ended(), measured(200, 100), "100 of 300 requests that fell due were never sent"),
+        (ended(came=7), measured(200), "7 of 10"),
+        (ended(lost="1 of 2 processes were lost"), measured(200), "1 of 2 processes were lost"),
+    ],
+)
+def test_a_starved_run_is_incomplete_in_text_page_json_and_junit(
+    run: Run, found: Measurements, problem: str
+) -> None:
+    verdict = Verdict(run, EXACT, found, [parse("errors<=0%")])
+    assert (verdict.result, verdict.exit_code) == (Exit.INCOMPLETE, 5)
+    last = text(verdict).rpartition("\n\n")[2]
+    assert last.startswith(f"INCOMPLETE: {problem}")
+    assert verdict.to_json()["verdict"] == "incomplete"
+    suite = ElementTree.fromstring(junit("vigil load", verdict.cases()))  # noqa: S314 - our own
+    assert (suite.attrib["failures"], suite.attrib["errors"]) == ("0", "1")
+    (error,) = suite.iter("error")
+    assert error.attrib["message"].startswith(f"incomplete: {problem}")
+
+
+def test_a_run_that_ends_by_itself_and_in_time_is_whole() -> None:
+    assert Verdict(ended(seconds=39.6), EXACT, measured(200), []).exit_code == Exit.HELD
+    assert Verdict(ended(seconds=7.0, planned_s=0.0), EXACT, measured(200), []).exit_code == Exit.HELD
+
+
+def test_who_says_how_much_may_stay_unsent_is_believed() -> None:
+    verdict = Verdict(ended(), EXACT, measured(200, 100), [parse("unsent<50%")])
+    assert verdict.exit_code == Exit.HELD
+
+
+@pytest.mark.parametrize(("signal", "code"), [(2, 130), (15, 143), (1, 129)])
+def test_an_interrupted_run_is_incomplete_with_the_exit_code_of_its_signal(signal: int, code: int) -> None:
+    verdict = Verdict(ended(seconds=7.0, signal=signal, came=3), EXACT, measured(8), [parse("renew.p50<1s")])
+    assert (verdict.word, verdict.exit_code) == ("incomplete", code)
+    assert verdict.to_json()["exitCode"] == code
+    last = text(verdict).splitlines()[-1]
+    assert last == "INCOMPLETE: interrupted after 7 s of 40 s, with 8 requests sent"
+
+
+def test_before_anything_was_sent_an_interrupt_leaves_one_line() -> None:
+    verdict = Verdict(ended(seconds=0.0, signal=2, came=0), NOTHING, Measurements(), [parse("errors<1%")])
+    assert text(verdict) == "INCOMPLETE: interrupted after 0 s of 40 s, with no requests sent"
+
+
+def test_an_interrupted_run_whose_generator_was_slow_is_incomplete_all_the_same() -> None:
+    assert Verdict(ended(signal=2), EXACT, late(), []).word == "incomplete"
+
+
+def test_a_proof_is_one_however_the_run_ended_and_none_when_something_seen_is_missing() -> None:
+    cut = Verdict(ended(seconds=7.0, signal=2), OVER, MEASURED, [])
+    assert (cut.word, cut.exit_code) == ("failed", 130)
+    missing = Verdict(ended(lost="1 of 2 processes were lost"), OVER, MEASURED, [])
+    assert (missing.word, missing.exit_code) == ("incomplete", 5)
+
+
+def test_a_limit_that_no_request_came_near_is_not_reached_and_not_held() -> None:
+    verdict = Verdict(RUN, EXACT, MEASURED, [])
+    states = {limit["scope"]: limit["verdict"] for limit in verdict.to_json()["limits"]}
+    assert states == {"session": "held", "user": "not reached", "agent": "not reached"}
+    user = next(line for line in text(verdict).splitlines() if line.startswith("user 1000/hour"))
+    assert user.endswith("  not reached")
+    skipped = {case.name for case in verdict.cases() if case.skipped == "not reached"}
+    assert "user limit 1000/hour: over-admission" in skipped
+    assert "session limit 60/minute: over-admission" not in skipped
+    assert "user limit 1000/hour: RateLimit headers" not in skipped
+
+
+def test_a_run_that_reached_no_limit_says_that_it_proves_none() -> None:
+    unreached = EXACT._replace(
+        tallies=tuple(replace(each, refused=0, was_full=False) for each in EXACT.tallies)
+    )
+    verdict = Verdict(RUN._replace(must_reach=()), unreached, MEASURED, [])
+    assert text(verdict).splitlines()[-1] == "HELD: no limit was reached, so none is proven"
+
+
+def test_a_terminal_gets_colours_and_another_one_for_what_was_not_reached() -> None:
+    shown = text(Verdict(RUN, EXACT, MEASURED, []), colours=True)
+    assert "\x1b[32mheld\x1b[0m" in shown
+    assert "\x1b[33mnot reached\x1b[0m" in shown
+    assert "\x1b" not in text(Verdict(RUN, EXACT, MEASURED, []))
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_a_verdict_fits_the_terminal(width: int) -> None:
+    shown = text(Verdict(RUN, OVER, MEASURED, [parse("p99<250ms")]), width=width)
+    assert max(map(len, shown.splitlines()[1:])) <= width
+    assert "not reached" in " ".join(shown.split())
 
 
 def test_the_text_has_the_table_by_limit_the_times_and_a_last_word() -> None:

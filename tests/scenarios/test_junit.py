@@ -16,12 +16,14 @@ def test_cases_are_counted_and_told() -> None:
             Case("one", 0.25),
             Case("two", 0.5, failure="expected 201\ncame 429"),
             Case("three", 0, skipped="why"),
+            Case("four", 0, error="it could not be found out"),
         ],
     )
     suite = parsed(text)
-    assert {name: suite.get(name) for name in ("tests", "failures", "skipped", "time")} == {
-        "tests": "3",
+    assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped", "time")} == {
+        "tests": "4",
         "failures": "1",
+        "errors": "1",
         "skipped": "1",
         "time": "0.750",
     }
@@ -31,6 +33,9 @@ def test_cases_are_counted_and_told() -> None:
     skipped = suite.find("testcase[3]/skipped")
     assert skipped is not None
     assert skipped.get("message") == "why"
+    error = suite.find("testcase[4]/error")
+    assert error is not None
+    assert error.get("message") == "it could not be found out"
 
 
 def test_what_xml_cannot_carry_is_replaced() -> None:

@@ -114,27 +114,48 @@ def test_an_expectation_that_does_not_hold_fails_at_a_url_too(server: ServerProc
     ],
 )
 def test_what_a_server_at_a_url_cannot_do_is_skipped_with_the_reason(
-    steps: str, settings: str, reason: str
+    server: ServerProcess, steps: str, settings: str, reason: str
 ) -> None:
-    (play,) = live([script(steps, settings)], Live("http://127.0.0.1:9", KEY, SCALE, SLACK_MS))
+    (play,) = live([script(steps, settings)], Live(server.url, KEY, SCALE, SLACK_MS))
     assert play.verdict == "skipped"
     assert play.reason.startswith(reason)
     assert "--serve starts" in play.reason
 
 
-def test_a_wrong_key_or_scale_is_told_and_not_played(server: ServerProcess) -> None:
+OF_ITS_OWN = "- restart: crash"  # a step that no server at a URL takes: its script would be skipped
+
+
+@pytest.mark.parametrize("steps", ["- create:", OF_ITS_OWN])
+def test_a_wrong_key_or_scale_is_told_and_nothing_played_or_skipped(
+    server: ServerProcess, steps: str
+) -> None:
     with pytest.raises(ScenarioError, match=r"refuses the API key \(401\)"):
-        live([script("- create:")], Live(server.url, "wrong", SCALE, SLACK_MS))
-    with pytest.raises(ScenarioError, match="runs at another time scale: say --time-scale 60"):
-        live([script("- create:")], Live(server.url, KEY, 1.0, SLACK_MS))
+        live([script(steps)], Live(server.url, "wrong", SCALE, SLACK_MS))
+    with pytest.raises(ScenarioError, match="runs at --time-scale 60, not at 1: leave the flag out"):
+        live([script(steps)], Live(server.url, KEY, 1.0, SLACK_MS))
 
 
-def test_a_server_that_is_not_there_cannot_be_reached() -> None:
+def test_how_fast_the_time_of_a_server_runs_is_read_from_its_answers(server: ServerProcess) -> None:
+    steps = "- create:\n  expect: {body: {createdAt: {time: now}}}\n- wait: 1m\n- heartbeat:"
+    (play,) = live([script(steps)], Live(server.url, KEY, None, SLACK_MS))
+    assert play.verdict == "held", play.failures
+    assert play.ended_ms - play.started_ms >= 60_000
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "one two", "one\r"])
+def test_a_key_that_no_header_can_carry_is_told_as_the_cause(key: str) -> None:
+    with pytest.raises(ScenarioError, match="the API key has ") as told:
+        Live("http://127.0.0.1:9", key, None, SLACK_MS)
+    assert key not in str(told.value)
+
+
+@pytest.mark.parametrize("steps", ["- create:", OF_ITS_OWN])
+def test_a_server_that_is_not_there_cannot_be_reached(steps: str) -> None:
     async def nobody() -> str:
         return f"http://127.0.0.1:{await loopback.free_port()}"
 
     with pytest.raises(Unreachable, match=r"cannot be reached: .*Is the server running there\?"):
-        live([script("- create:")], Live(trio.run(nobody), KEY, 1.0, SLACK_MS))
+        live([script(steps)], Live(trio.run(nobody), KEY, 1.0, SLACK_MS))
 
 
 async def test_a_server_that_is_something_else_is_told() -> None:

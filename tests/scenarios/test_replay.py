@@ -122,6 +122,18 @@ def test_a_target_that_cannot_be_reached_is_3(replay: Replay) -> None:
     assert done.err.startswith("vigil: http://127.0.0.1:9 cannot be reached")
 
 
+def test_a_target_that_cannot_be_reached_is_3_also_for_scripts_that_it_could_not_play(replay: Replay) -> None:
+    Path("own.yaml").write_text(f"{HEAD}steps:\n  - create:\n  - restart: crash\n")
+    done = replay("own.yaml", "--url", "http://127.0.0.1:9", "--api-key", "any-key")
+    assert (done.code, done.out) == (3, "")
+
+
+def test_a_recording_is_not_played_at_a_url_and_says_so(replay: Replay) -> None:
+    done = replay("trace.jsonl", "--url", "http://127.0.0.1:9")
+    assert done.code == 2
+    assert done.err.startswith("vigil: --url is for scripts")
+
+
 def test_the_schema_is_printed_for_editors(replay: Replay) -> None:
     done = replay("--schema")
     assert done.code == 0
