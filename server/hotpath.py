@@ -22,15 +22,17 @@ import trio
 from hypercorn.config import Config
 
 from server import gateway
+from server.budget import Waiting
 from server.call import Reply, Site
 from server.connection import Server, Stream, handshake, send_in_time, socket_of
 from server.hot_request import NotHot, read
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
-_RECV_BYTES = 64 * 1024
-_BATCH_MAX = 64  # answers to pipelined requests that are sent together
-_READY_MAX = 32  # sockets that are read in one look at all of them
+_RECV_BYTES = 16 * 1024  # held for each client that sends on while it does not read
+_BATCH_MAX = 16  # answers to pipelined requests that are sent together, and made in one turn
+_READY_MAX = 4096  # sockets that are seen to be ready at once
+_AT_ONCE = 16  # of them are read before a look at the clock
 _LOOK_S = 0.004  # for so long, while there is something: what these looks bring shares a commit
 
 _log = structlog.get_logger()
@@ -76,15 +78,22 @@ class HotPath:
                 await trio.lowlevel.wait_readable(poll.fileno())
                 self.look_at_the_clock()
                 until_s = self.now_s + _LOOK_S
-                while self._read(poll.poll(0, _READY_MAX)) and trio.current_time() < until_s:
-                    pass
+                while self.now_s < until_s and (ready := poll.poll(0, _READY_MAX)):
+                    await self._read_all([descriptor for descriptor, _ in ready], until_s)
 
-    def _read(self, ready: Sequence[tuple[int, int]]) -> int:
-        """Serve those that have sent something. Gives how many."""
-        for descriptor, _ in ready:
-            if descriptor in self._watched:  # one before it may have ended it
-                self._watched[descriptor].readable()
-        return len(ready)
+    async def _read_all(self, ready: Sequence[int], until_s: float) -> None:
+        """Serve those that have sent something: each once before any is served again, whatever it sends meanwhile.
+
+        When that takes long, whoever else waits for the loop (timers, new clients) has a turn in between.
+        """
+        for start in range(0, len(ready), _AT_ONCE):
+            if start and self.now_s >= until_s:
+                await trio.lowlevel.checkpoint()
+                until_s = trio.current_time() + _LOOK_S
+            for descriptor in ready[start : start + _AT_ONCE]:
+                if descriptor in self._watched:  # one before it may have ended it
+                    self._watched[descriptor].readable()
+            self.look_at_the_clock()
 
 
 class HotConnection:
@@ -96,6 +105,7 @@ class HotConnection:
         self._path = path
         self._site = path.site
         self._server = server
+        self._traffic = server.traffic
         self._stream = stream
         self._socket = socket_of(stream)
         self._is_plain = isinstance(stream, trio.SocketStream)
@@ -109,11 +119,12 @@ class HotConnection:
         self._later: Coroutine[Any, Any, Reply] | None = None  # that answer, when a task has to wait for it
         self._was_waited_for = False  # the rest of a request that has begun
         self._answers: list[bytes] = []
-        self._unsent = b""
+        self._unsent: bytes | memoryview = b""
+        self._waiting: Waiting | None = None  # that, among all that is unsent
 
     async def run(self) -> bytes | None:
         """Serve until the client has gone or must go: None. Or until a request is not for here: all from it on."""
-        if await handshake(self._stream, self._server.limits, trio.CancelScope()) == "h2":
+        if await handshake(self._stream, self._server, trio.CancelScope()) == "h2":
             return b""
         try:
             while (need := self._step()) != "end":
@@ -122,6 +133,8 @@ class HotConnection:
                 await _DO[need](self)
         finally:
             self._path.unwatch(self._descriptor)
+            if self._waiting is not None:
+                self._traffic.unsent.leave(self._waiting)
             if self._later is not None:
                 self._later.close()
         return None
@@ -233,7 +246,9 @@ class HotConnection:
                 pass
             except OSError:
                 return self.cut()
-        self._unsent = data[sent:]
+        if sent < len(data):
+            self._unsent = memoryview(data)[sent:]
+            self._waiting = self._traffic.unsent.enter(self.cut, len(self._unsent))
         return None
 
     # --- what only a task can do
@@ -266,11 +281,14 @@ class HotConnection:
         return None
 
     async def _let_others_go_first(self) -> None:
-        await trio.lowlevel.checkpoint()
+        await self._traffic.turns.wait()
 
     async def _send_rest(self) -> None:
         data, self._unsent = self._unsent, b""
-        await send_in_time(self._stream, data, self._server.limits.send_s)
+        assert self._waiting is not None  # noqa: S101  it is as long as something is unsent
+        await send_in_time(self._stream, data, self._server.limits.send_s, self._waiting)
+        self._traffic.unsent.leave(self._waiting)
+        self._waiting = None
 
     async def _wait_for_answer(self) -> None:
         assert self._later is not None  # noqa: S101  that was the need
