@@ -179,7 +179,7 @@ async def _accept(
                     stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
                     connections.start_soon(server.serve_connection, _secured(stream, context))
             except OSError as error:
-                await _bear(error, server)
+                await _bear(error, door, server)
     finally:
         door.detach()
 
@@ -191,9 +191,11 @@ def _who_waits(door: socket.socket, room: int) -> Iterator[socket.socket]:
             yield door.accept()[0]
 
 
-async def _bear(error: OSError, server: Server) -> None:
+async def _bear(error: OSError, door: socket.socket, server: Server) -> None:
     """One could not be accepted. Raises what no waiting mends."""
     if error.errno in _NO_DESCRIPTORS:
+        # The kernel wants a descriptor before it looks whether anybody waits at the door.
+        await trio.lowlevel.wait_readable(door)
         await _make_room(server, server.traffic.a_few)
     elif error.errno not in _LEFT:
         raise error

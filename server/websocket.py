@@ -13,8 +13,8 @@ from wsproto.frame_protocol import CloseReason
 
 from server.budget import Share, Traffic
 
-FRAMES_BURST = 300
-FRAMES_PER_S = 30.0  # a client answers our pings, and may send its own
+FRAMES_BURST = 1000
+FRAMES_PER_S = 50.0  # a client answers our pings, and may send its own
 
 
 class WebSocket(WSStream):

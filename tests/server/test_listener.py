@@ -163,7 +163,7 @@ async def test_without_a_free_descriptor_idle_connections_make_room_for_new_ones
                 await trio.sleep(SHORT_S)  # accepted by now, and not to make room for nobody
                 assert (await Client(trio.SocketStream(sock)).ask(GET)).status == 200
             assert await assert_cut(idle) == b""
-    assert [line["event"] for line in logs] == ["cannot accept"]
+    assert [(line["event"], line["why"], line["count"]) for line in logs] == [("connections cut", "idle", 1)]
 
 
 async def test_accepting_goes_on_when_descriptors_are_back(
