@@ -17,6 +17,7 @@ _log = structlog.get_logger()
 MIB = 1024 * 1024
 UNSENT_BYTES_MAX = 64 * MIB
 TURN_UNITS = 16  # of work, each about as much as one small frame: less than a millisecond
+_ANSWER_BYTES = 256 * 1024  # are made in a millisecond or two
 RECENT_S = 1.0  # an answer is not called slow before
 _ROOM = 8  # one part in so many is made free at a time
 _WEBSOCKETS_MAX = 0.75  # of all connections: the rest is for requests
@@ -29,15 +30,21 @@ Cut = Literal["flood", "unsent", "idle"]
 class Turns:
     """A queue for those who want more of the loop: one of them goes on in each turn, in the order of asking.
 
-    So a hundred connections with endless work cost everybody else no more than one of them does.
+    So a hundred connections with endless work cost everybody else no more than one of them does. Nobody waits before
+    `free` units are spent, from one wait to the next.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, free: int = 0) -> None:
         self._lock = trio.Lock()
+        self._free = self._left = free
 
     async def wait(self) -> None:
-        async with self._lock:
-            pass
+        if self._left <= 0:
+            async with self._lock:
+                self._left = self._free
+
+    def spend(self, units: int) -> None:
+        self._left -= units
 
 
 class Share:
@@ -82,21 +89,17 @@ class Share:
 class Waiting:
     """An answer that its client has not taken yet. `cut` ends the connection."""
 
-    __slots__ = ("_all", "began_at", "cut", "left", "taken")
+    __slots__ = ("began_at", "cut", "size", "taken")
 
-    def __init__(self, of: "Unsent", cut: Callable[[], None], size: int) -> None:
-        self._all = of
+    def __init__(self, cut: Callable[[], None], size: int) -> None:
         self.cut = cut
-        self.left = size
+        self.size = size  # as long as the last byte waits, all are held
         self.taken = 0
         self.began_at = trio.current_time()
 
     def took(self, size: int) -> None:
         """The client, or the kernel for it, has taken so many bytes more."""
-        size = min(size, self.left)  # 0 after a cut
-        self.left -= size
         self.taken += size
-        self._all.bytes -= size
 
 
 class Unsent:
@@ -110,7 +113,7 @@ class Unsent:
 
     def enter(self, cut: Callable[[], None], size: int) -> Waiting:
         """An answer begins to wait. Others may be cut for it, and it itself if it alone is too much."""
-        waiting = Waiting(self, cut, size)
+        waiting = Waiting(cut, size)
         self._waiting.add(waiting)
         self.bytes += size
         if self.bytes > self._bytes_max:
@@ -118,10 +121,10 @@ class Unsent:
         return waiting
 
     def leave(self, waiting: Waiting) -> None:
-        """It waits no more, sent or not."""
-        self.bytes -= waiting.left
-        waiting.left = 0
-        self._waiting.discard(waiting)
+        """It waits no more, sent or not. Does nothing the second time."""
+        if waiting in self._waiting:
+            self._waiting.remove(waiting)
+            self.bytes -= waiting.size
 
     @contextmanager
     def holding(self, cut: Callable[[], None], size: int) -> Iterator[Waiting]:
@@ -158,6 +161,7 @@ class Traffic:
     def __init__(self, *, unsent_bytes_max: int = UNSENT_BYTES_MAX, connections_max: int = 1_000_000) -> None:
         self.turns = Turns()
         self.handshakes = Turns()  # TLS: each costs as much as a request
+        self.long_answers = Turns(_ANSWER_BYTES)  # that take long to make
         self.unsent = Unsent(unsent_bytes_max, self.cut)
         self.connections = 0
         self.connections_max = connections_max

@@ -43,7 +43,7 @@ _log = structlog.get_logger()
 _RECV_BYTES = 64 * 1024
 _LINGER_BYTES = 1024 * 1024  # read and thrown away after an early answer
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-_GONE = (OSError, trio.TooSlowError, *_BROKEN)
+GONE = (OSError, trio.TooSlowError, *_BROKEN)
 
 
 class Serving(Protocol):
@@ -93,7 +93,7 @@ class Server:
         try:
             with self.traffic.connection():
                 await self._serve(stream, received)
-        except* _GONE:
+        except* GONE:
             pass
         except* Exception as crash:
             _log.warning("connection crashed", **summary(crash))

@@ -24,7 +24,7 @@ from hypercorn.config import Config
 from server import gateway
 from server.budget import Waiting
 from server.call import Reply, Site
-from server.connection import Server, Stream, handshake, send_in_time, socket_of
+from server.connection import GONE, Server, Stream, handshake, send_in_time, socket_of
 from server.hot_request import NotHot, read
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
@@ -32,7 +32,6 @@ PATIENCE_S = 0.1  # for the rest of a request that has begun
 _RECV_BYTES = 16 * 1024  # held for each client that sends on while it does not read
 _BATCH_MAX = 16  # answers to pipelined requests that are sent together, and made in one turn
 _READY_MAX = 4096  # sockets that are seen to be ready at once
-_AT_ONCE = 16  # of them are read before a look at the clock
 _LOOK_S = 0.004  # for so long, while there is something: what these looks bring shares a commit
 
 _log = structlog.get_logger()
@@ -86,14 +85,14 @@ class HotPath:
 
         When that takes long, whoever else waits for the loop (timers, new clients) has a turn in between.
         """
-        for start in range(0, len(ready), _AT_ONCE):
-            if start and self.now_s >= until_s:
+        for descriptor in ready:
+            if self.now_s >= until_s:
                 await trio.lowlevel.checkpoint()
-                until_s = trio.current_time() + _LOOK_S
-            for descriptor in ready[start : start + _AT_ONCE]:
-                if descriptor in self._watched:  # one before it may have ended it
-                    self._watched[descriptor].readable()
-            self.look_at_the_clock()
+                self.look_at_the_clock()
+                until_s = self.now_s + _LOOK_S
+            if descriptor in self._watched:  # one before it may have ended it
+                self._watched[descriptor].readable()
+                self.look_at_the_clock()
 
 
 class HotConnection:
@@ -113,13 +112,14 @@ class HotConnection:
         self._descriptor = self._socket.fileno()
         self._task: trio.lowlevel.Task | None = None  # while it is parked
         self._received = b""
+        self._has_begun = False  # to send
         self._has_ended = False  # the client has closed its side, or is gone
         self._is_stepping = False
         self._is_under_way = False  # a request whose answer is not there yet
         self._later: Coroutine[Any, Any, Reply] | None = None  # that answer, when a task has to wait for it
         self._was_waited_for = False  # the rest of a request that has begun
         self._answers: list[bytes] = []
-        self._unsent: bytes | memoryview = b""
+        self._unsent = b""
         self._waiting: Waiting | None = None  # that, among all that is unsent
 
     async def run(self) -> bytes | None:
@@ -247,7 +247,7 @@ class HotConnection:
             except OSError:
                 return self.cut()
         if sent < len(data):
-            self._unsent = memoryview(data)[sent:]
+            self._unsent = data[sent:]
             self._waiting = self._traffic.unsent.enter(self.cut, len(self._unsent))
         return None
 
@@ -273,9 +273,11 @@ class HotConnection:
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def _read(self) -> None:
-        if self._is_plain:
+        """A new client does not queue up behind all others that have sent something."""
+        if self._is_plain and self._has_begun:
             return await self._wait()
         data = bytes(await self._stream.receive_some(_RECV_BYTES))
+        self._has_begun = True
         self._path.look_at_the_clock()
         self._received, self._has_ended = data, not data
         return None
@@ -286,7 +288,10 @@ class HotConnection:
     async def _send_rest(self) -> None:
         data, self._unsent = self._unsent, b""
         assert self._waiting is not None  # noqa: S101  it is as long as something is unsent
-        await send_in_time(self._stream, data, self._server.limits.send_s, self._waiting)
+        try:
+            await send_in_time(self._stream, data, self._server.limits.send_s, self._waiting)
+        except GONE:  # further up its traceback would keep the answer until the garbage is collected
+            self.cut()
         self._traffic.unsent.leave(self._waiting)
         self._waiting = None
 

@@ -25,7 +25,7 @@ from server.protocols import DEFAULTS, Limits
 _log = structlog.get_logger()
 
 _ACCEPT_PAUSE_S = 0.02
-_ACCEPTS_MAX = 32  # in one turn of the loop
+_ACCEPTS_MAX = 128  # in one turn of the loop
 
 
 @dataclass(frozen=True, slots=True)

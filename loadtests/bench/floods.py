@@ -144,6 +144,7 @@ def _ask(door: Address, secure: bool) -> None:
     """Raises BenchError for anything but 200."""
     answer = b""
     with suppress(OSError), socket.create_connection((door.host, door.port), timeout=_PATIENCE_S) as plain:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client = _CONTEXT.wrap_socket(plain) if secure else plain
         client.sendall(_LIVEZ)
         while b"\r\n\r\n" not in answer and (more := client.recv(4096)):

@@ -85,7 +85,7 @@ def run(
         script, lines = Path(directory, "script.lua"), Path(directory, "requests")
         script.write_text(_SCRIPT)
         lines.write_text("".join(f"{one.method} {one.path} {one.body}\n" for one in requests))
-        command = [find(), "-t1", f"-c{connections}", f"-d{seconds}s", f"-s{script}"]
+        command = [find(), "-t1", f"-c{connections}", f"-d{seconds}s", f"-s{script}", "--timeout=30s"]
         command += [f"-H{header}" for header in headers]
         done = subprocess.run(  # noqa: S603  found above
             [*command, url, "--", str(lines)], capture_output=True, text=True, check=False
