@@ -9,7 +9,7 @@ from collections.abc import Iterator
 _PREFACE_BYTES = len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
 _HEAD_BYTES = 9
 _DATA, _HEADERS, _RST_STREAM = 0x0, 0x1, 0x3
-_COSTS = {_HEADERS: 8, _RST_STREAM: 10}  # a request is a task; one that is taken back was one for nothing
+_COSTS = {_HEADERS: 8, _RST_STREAM: 24}  # a request is a task; taken back, it was one for nothing
 _BYTES_A_UNIT = 128  # of anything but DATA: a SETTINGS frame can hold thousands of them
 
 

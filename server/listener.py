@@ -25,6 +25,7 @@ from server.protocols import DEFAULTS, Limits
 _log = structlog.get_logger()
 
 _ACCEPT_PAUSE_S = 0.02
+_FAREWELL_TURNS = 8  # in which the tasks end whose sockets were closed
 _ACCEPTS_MAX = 128  # in one turn of the loop
 
 
@@ -208,8 +209,8 @@ async def _make_room(server: Server, wanted: int) -> None:
             "cannot accept: all connections are in use; raise the descriptor limit (ulimit -n)"
         )
         await trio.sleep(_ACCEPT_PAUSE_S)
-    if wanted:
-        await trio.lowlevel.checkpoint()  # whose socket was closed hears of it in the next turn
+    for _ in range(_FAREWELL_TURNS if wanted else 0):
+        await trio.lowlevel.checkpoint()
 
 
 def _secured(stream: trio.SocketStream, context: ssl.SSLContext | None) -> Stream:

@@ -73,7 +73,8 @@ def test_rows_of_http_have_speed_ratio_latency_and_cpu() -> None:
 
 
 def test_the_last_line_of_wrk_becomes_a_sample() -> None:
-    said = 'Running 1s test\n{"requests":300,"us":1500000,"us_p50":1250,"us_p99":9000,"us_max":9500,"refused":0,"broken":0}\n'
+    figures = '"requests":300,"us":1500000,"us_p50":1250,"us_p99":9000,"us_max":9500,"refused":0,"broken":0'
+    said = f"Running 1s test\n{{{figures}}}\n"
     assert wrk.parsed(said) == Sample(per_s=200, ms_p50=1.25, ms_p99=9.0, ms_max=9.5)
 
 

@@ -74,7 +74,7 @@ async def test_an_http2_client_that_floods_is_told_to_calm_down(
 ) -> None:
     server = await start(nursery, small_app, endpoint=secure)
     async with connect_http2(server, secure) as http2:
-        nursery.start_soon(_send_until_cut, http2.client, ATTACKS[name].then)
+        nursery.start_soon(_send_until_cut, http2.client, ATTACKS[name].then * 5)
         assert (await _terminated(http2)).error_code == ENHANCE_YOUR_CALM
     assert ("connections cut", "flood") in [(line["event"], line.get("why")) for line in logs]
 
