@@ -157,6 +157,7 @@ async def test_without_a_free_descriptor_idle_connections_make_room_for_new_ones
     server = await start(nursery, small_app)
     async with connect(server) as idle:
         await idle.ask(GET)
+        await trio.testing.wait_all_tasks_blocked()  # it is idle for the server too
         with trio.socket.socket() as sock:
             async with no_free_descriptors():
                 await sock.connect(("127.0.0.1", server.port))
