@@ -21,6 +21,7 @@ from werkzeug.exceptions import HTTPException, NotFound, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 from werkzeug.routing import Rule
 
+from actors.errors import Overloaded
 from server import gateway, stream
 from server.auth import SUBPROTOCOL
 from server.call import Reply, Site
@@ -202,6 +203,9 @@ def _socket_view(site: Site, route: Route) -> Callable[..., Awaitable[Response |
     async def view(session_id: str) -> Response | None:
         socket = _socket()
         wrapped = _Head(socket, session_id)
+        if not site.traffic.has_room_for_websocket:
+            site.traffic.is_full("cannot open a WebSocket: the rest of the connections is for requests")
+            return _response(gateway.refuse(site, wrapped, Overloaded("Too many WebSockets are open")))
         reply, subscription = await gateway.listen(site, route, wrapped)
         if subscription is None:
             return _response(reply)
@@ -209,7 +213,8 @@ def _socket_view(site: Site, route: Route) -> Callable[..., Awaitable[Response |
             # of several headers Hypercorn sees the last, and takes no answer to the others
             chosen = SUBPROTOCOL if SUBPROTOCOL in socket.requested_subprotocols else None
             await socket.accept(Headers(reply.headers), chosen)
-            code = await stream.send_events(socket, subscription)
+            with site.traffic.websocket():
+                code = await stream.send_events(socket, subscription)
         finally:
             gateway.stop_listening(site, session_id, subscription)
         await socket.close(code)

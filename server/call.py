@@ -13,6 +13,7 @@ from actors.records import Session
 from actors.session import SessionActor
 from actors.told import Hear
 from server.auth import Authenticator, Principal
+from server.budget import Traffic
 from server.docs_page import Page
 from server.health import Health
 from server.metrics import Metrics
@@ -113,6 +114,7 @@ class Site:
     new_id: Callable[[], str]
     openapi: bytes  # the API's description, and the same for people
     docs: Page
+    traffic: Traffic = field(default_factory=Traffic)
     content_policy: bool = True
     allowed_origins: frozenset[str] = frozenset()
     root_path: str = ""  # what every path begins with

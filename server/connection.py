@@ -11,6 +11,7 @@ while the app works. A WebSocket owes nothing. Every send has a deadline of its 
 
 from collections.abc import Callable
 from contextlib import suppress
+from heapq import nsmallest
 from math import inf
 from typing import Any, Protocol, TypeAlias
 
@@ -22,10 +23,11 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState, LifespanState
 
+from server.budget import Traffic, Waiting
+from server.http2 import Http2
 from server.protocols import (
     DEFAULTS,
     Http1,
-    Http2,
     Limits,
     ProtocolConfig,
     Tasks,
@@ -41,7 +43,7 @@ _log = structlog.get_logger()
 _RECV_BYTES = 64 * 1024
 _LINGER_BYTES = 1024 * 1024  # read and thrown away after an early answer
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
-_GONE = (OSError, trio.TooSlowError, *_BROKEN)
+GONE = (OSError, trio.TooSlowError, *_BROKEN)
 
 
 class Serving(Protocol):
@@ -70,10 +72,12 @@ class Server:
         app: ASGIFramework,
         limits: Limits = DEFAULTS,
         first: "Callable[[Server, Stream], Serving] | None" = None,
+        traffic: Traffic | None = None,
     ) -> None:
         self.app = ASGIWrapper(app)
         self.limits = limits
-        self.config = ProtocolConfig(limits)
+        self.traffic = traffic or Traffic()
+        self.config = ProtocolConfig(limits, self.traffic)
         self.context = WorkerContext(None)
         self.state: LifespanState = {}
         self.connections: set[Serving] = set()
@@ -87,12 +91,9 @@ class Server:
         What goes wrong on the connection is one log line and never an exception.
         """
         try:
-            unserved: bytes | None = received
-            if self._first is not None and not received:
-                unserved = await self._run(self._first(self, stream))
-            if unserved is not None:
-                await self._run(Connection(self, stream, unserved))
-        except* _GONE:
+            with self.traffic.connection():
+                await self._serve(stream, received)
+        except* GONE:
             pass
         except* Exception as crash:
             _log.warning("connection crashed", **summary(crash))
@@ -100,6 +101,13 @@ class Server:
             socket_of(stream).close()
             if not self.connections:
                 self._empty.set()
+
+    async def _serve(self, stream: Stream, received: bytes) -> None:
+        unserved: bytes | None = received
+        if self._first is not None and not received:
+            unserved = await self._run(self._first(self, stream))
+        if unserved is not None:
+            await self._run(Connection(self, stream, unserved))
 
     async def _run(self, serving: Serving) -> bytes | None:
         self.connections.add(serving)
@@ -124,11 +132,14 @@ class Server:
         for connection in self.connections:
             connection.cut()
 
-    def shed(self) -> None:
-        """Close the connection that has been idle longest, if any: a new client needs its descriptor."""
-        longest = min(self._idle(), key=lambda connection: connection.deadline, default=None)
-        if longest is not None:
-            longest.finish()
+    def shed(self, count: int) -> int:
+        """Close those that have been idle longest: new clients need their descriptors. Gives how many there were."""
+        longest = nsmallest(count, self._idle(), key=lambda connection: connection.deadline)
+        for connection in longest:
+            connection.cut()
+        if longest:
+            self.traffic.cut("idle", len(longest))
+        return len(longest)
 
     async def close_idle(self) -> None:
         """Close whoever was idle for too long: one look over all costs a request less than a timer of its own."""
@@ -146,15 +157,16 @@ def socket_of(stream: Stream) -> trio.socket.SocketType:
     return (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
 
 
-async def handshake(stream: Stream, limits: Limits, scope: trio.CancelScope) -> str | None:
+async def handshake(stream: Stream, server: Server, scope: trio.CancelScope) -> str | None:
     """Agree on TLS, once; gives the protocol that was chosen, None for none.
 
     Raises TooSlowError, also when `scope`, which nobody has entered yet, is cancelled meanwhile.
     """
     if not isinstance(stream, trio.SSLStream):
         return None
-    scope.deadline = trio.current_time() + limits.handshake_s
+    scope.deadline = trio.current_time() + server.limits.handshake_s
     with scope:
+        await server.traffic.handshakes.wait()
         await stream.do_handshake()
     if scope.cancelled_caught:
         raise trio.TooSlowError
@@ -162,7 +174,7 @@ async def handshake(stream: Stream, limits: Limits, scope: trio.CancelScope) -> 
     return chosen
 
 
-async def send_in_time(stream: Stream, data: bytes, patience_s: float) -> None:
+async def send_in_time(stream: Stream, data: bytes | memoryview, patience_s: float, waiting: Waiting) -> None:
     """Send an answer piece by piece, each in time. Raises TooSlowError.
 
     Shielded: a send that is cancelled half way leaves a broken stream. Its deadline ends it.
@@ -172,6 +184,7 @@ async def send_in_time(stream: Stream, data: bytes, patience_s: float) -> None:
         for piece in pieces(data):
             scope.deadline = next_deadline()
             await stream.send_all(piece)
+            waiting.took(len(piece))
     if scope.cancelled_caught:
         raise trio.TooSlowError
 
@@ -205,7 +218,7 @@ class Connection:
 
     async def run(self) -> None:
         """Serve until the client has gone or must go."""
-        alpn = await handshake(self._stream, self._limits, self._reading)
+        alpn = await handshake(self._stream, self._server, self._reading)
         self._reading = trio.CancelScope(deadline=trio.current_time() + self._limits.idle_s)
         try:
             await self._speak(Http2 if alpn == "h2" else Http1)
@@ -218,6 +231,7 @@ class Connection:
             tasks = Tasks(self._owe)
             async with tasks:
                 self._protocol = protocol(*self._arguments(tasks))
+                self._protocol.cut = self.cut
                 with self._reading, suppress(*_BROKEN):
                     await self._protocol.initiate()
                     await self._read(self._received)
@@ -287,7 +301,8 @@ class Connection:
         try:
             with trio.CancelScope(shield=True):
                 async with self._send_lock:
-                    await send_in_time(self._stream, data, self._protocol.send_s)
+                    with self._server.traffic.unsent.holding(self.cut, len(data)) as waiting:
+                        await send_in_time(self._stream, data, self._protocol.send_s, waiting)
         except _BROKEN:
             self.finish()
         except trio.TooSlowError:

@@ -23,15 +23,16 @@ import trio
 from hypercorn.config import Config
 
 from server import gateway
+from server.budget import Waiting
 from server.call import Reply, Site
-from server.connection import Server, Stream, handshake, send_in_time, socket_of
+from server.connection import GONE, Server, Stream, handshake, send_in_time, socket_of
 from server.hot_request import NotHot, read, request_lines
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
-_RECV_BYTES = 64 * 1024
-_BATCH_MAX = 64  # answers to pipelined requests that are sent together
-_READY_MAX = 32  # sockets that are read in one look at all of them
+_RECV_BYTES = 16 * 1024  # held for each client that sends on while it does not read
+_BATCH_MAX = 16  # answers to pipelined requests that are sent together, and made in one turn
+_READY_MAX = 4096  # sockets that are seen to be ready at once
 _LOOK_S = 0.004  # for so long, while there is something: what these looks bring shares a commit
 
 _log = structlog.get_logger()
@@ -78,15 +79,22 @@ class HotPath:
                 await trio.lowlevel.wait_readable(poll.fileno())
                 self.look_at_the_clock()
                 until_s = self.now_s + _LOOK_S
-                while self._read(poll.poll(0, _READY_MAX)) and trio.current_time() < until_s:
-                    pass
+                while self.now_s < until_s and (ready := poll.poll(0, _READY_MAX)):
+                    await self._read_all([descriptor for descriptor, _ in ready], until_s)
 
-    def _read(self, ready: Sequence[tuple[int, int]]) -> int:
-        """Serve those that have sent something. Gives how many."""
-        for descriptor, _ in ready:
+    async def _read_all(self, ready: Sequence[int], until_s: float) -> None:
+        """Serve those that have sent something: each once before any is served again, whatever it sends meanwhile.
+
+        When that takes long, whoever else waits for the loop (timers, new clients) has a turn in between.
+        """
+        for descriptor in ready:
+            if self.now_s >= until_s:
+                await trio.lowlevel.checkpoint()
+                self.look_at_the_clock()
+                until_s = self.now_s + _LOOK_S
             if descriptor in self._watched:  # one before it may have ended it
                 self._watched[descriptor].readable()
-        return len(ready)
+                self.look_at_the_clock()
 
 
 class HotConnection:
@@ -98,6 +106,7 @@ class HotConnection:
         self._path = path
         self._site = path.site
         self._server = server
+        self._traffic = server.traffic
         self._stream = stream
         self._socket = socket_of(stream)
         self._is_plain = isinstance(stream, trio.SocketStream)
@@ -105,6 +114,7 @@ class HotConnection:
         self._descriptor = self._socket.fileno()
         self._task: trio.lowlevel.Task | None = None  # while it is parked
         self._received = b""
+        self._has_begun = False  # to send
         self._has_ended = False  # the client has closed its side, or is gone
         self._is_stepping = False
         self._is_under_way = False  # a request whose answer is not there yet
@@ -112,10 +122,11 @@ class HotConnection:
         self._was_waited_for = False  # the rest of a request that has begun
         self._answers: list[bytes] = []
         self._unsent = b""
+        self._waiting: Waiting | None = None  # that, among all that is unsent
 
     async def run(self) -> bytes | None:
         """Serve until the client has gone or must go: None. Or until a request is not for here: all from it on."""
-        if await handshake(self._stream, self._server.limits, trio.CancelScope()) == "h2":
+        if await handshake(self._stream, self._server, trio.CancelScope()) == "h2":
             return b""
         try:
             while (need := self._step()) != "end":
@@ -124,6 +135,8 @@ class HotConnection:
                 await _DO[need](self)
         finally:
             self._path.unwatch(self._descriptor)
+            if self._waiting is not None:
+                self._traffic.unsent.leave(self._waiting)
             if self._later is not None:
                 self._later.close()
         return None
@@ -235,7 +248,9 @@ class HotConnection:
                 pass
             except OSError:
                 return self.cut()
-        self._unsent = data[sent:]
+        if sent < len(data):
+            self._unsent = data[sent:]
+            self._waiting = self._traffic.unsent.enter(self.cut, len(self._unsent))
         return None
 
     # --- what only a task can do
@@ -260,19 +275,27 @@ class HotConnection:
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def _read(self) -> None:
-        if self._is_plain:
+        """A new client does not queue up behind all others that have sent something."""
+        if self._is_plain and self._has_begun:
             return await self._wait()
         data = bytes(await self._stream.receive_some(_RECV_BYTES))
+        self._has_begun = True
         self._path.look_at_the_clock()
         self._received, self._has_ended = data, not data
         return None
 
     async def _let_others_go_first(self) -> None:
-        await trio.lowlevel.checkpoint()
+        await self._traffic.turns.wait()
 
     async def _send_rest(self) -> None:
         data, self._unsent = self._unsent, b""
-        await send_in_time(self._stream, data, self._server.limits.send_s)
+        assert self._waiting is not None  # noqa: S101  it is as long as something is unsent
+        try:
+            await send_in_time(self._stream, data, self._server.limits.send_s, self._waiting)
+        except GONE:  # further up its traceback would keep the answer until the garbage is collected
+            self.cut()
+        self._traffic.unsent.leave(self._waiting)
+        self._waiting = None
 
     async def _wait_for_answer(self) -> None:
         assert self._later is not None  # noqa: S101  that was the need

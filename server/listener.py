@@ -6,10 +6,11 @@ behind it is any ASGI app.
 """
 
 import errno
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from math import inf
 from pathlib import Path
 
 import structlog
@@ -19,13 +20,15 @@ from hypercorn.typing import ASGIFramework
 from hypercorn.utils import LifespanTimeoutError
 
 from server.addresses import Door, ListenError, close_doors, open_doors
+from server.budget import Traffic
 from server.connection import Server, Serving, Stream
 from server.protocols import DEFAULTS, Limits
 
 _log = structlog.get_logger()
 
 _ACCEPT_PAUSE_S = 0.02
-_LOG_FULL_EVERY_S = 10.0
+_FAREWELL_TURNS = 8  # in which the tasks end whose sockets were closed
+_ACCEPTS_MAX = 128  # in one turn of the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +48,20 @@ async def listen(
     shutdown: trio.Event,
     limits: Limits = DEFAULTS,
     first: Callable[[Server, Stream], Serving] | None = None,
+    traffic: Traffic | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `app` until `shutdown`; started with the bound URLs once they accept. Spec section 10.
 
     At shutdown nothing more is accepted, idle connections close, what is under way gets `grace_s` to finish,
     the rest is cut. The app sends its WebSockets 1001 itself. Raises ListenError before the app has started.
-    `first` reads each connection before the app's protocols do (`server.hotpath`).
+    `first` reads each connection before the app's protocols do (`server.hotpath`). `traffic` has the bounds over all
+    connections, and counts them.
     """
     context = tls_context(endpoint)
     doors = await open_doors(endpoint.hosts, endpoint.port)
     urls = [door.url(secure=context is not None) for door in doors]
-    server = Server(app, limits, first)
+    server = Server(app, limits, first, traffic)
     lifespan = Lifespan(server.app, server.config, server.state)
     try:
         async with trio.open_nursery() as nursery:
@@ -80,6 +85,9 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
         _check_readable(path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= (
+        ssl.OP_NO_RENEGOTIATION
+    )  # in TLS 1.2 a client could ask for one handshake after another
     context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
     context.set_alpn_protocols(["h2", "http/1.1"])
     try:
@@ -93,6 +101,7 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
 _TLS_UNUSABLE = "{cert} and {key} are not a certificate and its key in PEM without a passphrase"
 _TLS_WHY = {"KEY_VALUES_MISMATCH": "{key} is not the key of the certificate {cert}"}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_LEFT = {errno.ECONNABORTED, errno.EPROTO, errno.EPERM}  # before it was accepted
 
 
 def _check_readable(path: Path) -> None:
@@ -129,22 +138,49 @@ async def _serve(
 async def _accept(
     server: Server, listener: trio.SocketListener, context: ssl.SSLContext | None, connections: trio.Nursery
 ) -> None:
-    quiet_until = -inf
-    while True:
-        try:
-            stream = await listener.accept()
-        except OSError as error:
-            if error.errno not in _NO_DESCRIPTORS:
-                raise
-            # The kernel wants a descriptor before it looks whether anybody waits at the door.
-            await trio.lowlevel.wait_readable(listener.socket)
-            if trio.current_time() >= quiet_until:
-                quiet_until = trio.current_time() + _LOG_FULL_EVERY_S
-                _log.error("cannot accept", error=repr(error), connections=len(server.connections))
-            server.shed()
-            await trio.sleep(_ACCEPT_PAUSE_S)
-        else:
-            connections.start_soon(server.serve_connection, _secured(stream, context))
+    """Accept whoever waits at the door, many in a turn: else clients that come at once come one after another."""
+    door = socket.socket(fileno=listener.socket.fileno())
+    door.setblocking(False)
+    try:
+        while True:
+            await trio.lowlevel.wait_readable(door)
+            await _make_room(server, server.traffic.wanted_room())
+            try:
+                for client in _who_waits(door, server.traffic.room):
+                    stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
+                    connections.start_soon(server.serve_connection, _secured(stream, context))
+            except OSError as error:
+                await _bear(error, door, server)
+    finally:
+        door.detach()
+
+
+def _who_waits(door: socket.socket, room: int) -> Iterator[socket.socket]:
+    """Some of them, accepted. Raises OSError."""
+    with suppress(BlockingIOError):
+        for _ in range(min(_ACCEPTS_MAX, room)):
+            yield door.accept()[0]
+
+
+async def _bear(error: OSError, door: socket.socket, server: Server) -> None:
+    """One could not be accepted. Raises what no waiting mends."""
+    if error.errno in _NO_DESCRIPTORS:
+        # The kernel wants a descriptor before it looks whether anybody waits at the door.
+        await trio.lowlevel.wait_readable(door)
+        await _make_room(server, server.traffic.a_few)
+    elif error.errno not in _LEFT:
+        raise error
+
+
+async def _make_room(server: Server, wanted: int) -> None:
+    """Close so many that are idle, in one go. Without any, come back when somebody may have left."""
+    if wanted and not server.shed(wanted):
+        server.traffic.is_full(
+            "cannot accept: all connections are in use; raise the descriptor limit (ulimit -n)"
+        )
+        await trio.sleep(_ACCEPT_PAUSE_S)
+    for _ in range(_FAREWELL_TURNS if wanted else 0):
+        await trio.lowlevel.checkpoint()
 
 
 def _secured(stream: trio.SocketStream, context: ssl.SSLContext | None) -> Stream:

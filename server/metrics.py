@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from math import inf
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import (
@@ -18,6 +19,7 @@ from actors.directory import Directory
 from actors.events import Broadcast, Created, Ended, Expired, Renewed
 from actors.stores.base import COMMIT_BUCKETS_S
 from actors.tally import LATENESS_BUCKETS_MS, MAILBOX_BUCKETS
+from server.budget import Cut, Traffic
 from server.health import LoopLag
 
 _REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -36,12 +38,13 @@ _EVENTS: tuple[tuple[str, str, type, str], ...] = (
 class Metrics:
     """One registry for one site."""
 
-    def __init__(self, directory: Directory, lag: LoopLag) -> None:
+    def __init__(self, directory: Directory, lag: LoopLag, traffic: Traffic) -> None:
         self._registry = CollectorRegistry()
         requests = Requests()
         self.request = requests.note
         self._registry.register(requests)
         self._registry.register(_Rooms(directory, lag))
+        self._registry.register(_Connections(traffic))
 
     def text(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
@@ -159,6 +162,32 @@ class _Rooms:
         )
         yield GaugeMetricFamily(
             "vigil_event_loop_lag_seconds", "Longest delay within the last ten seconds", self._lag.worst()
+        )
+
+
+class _Connections:
+    """Reads what connections take of what all share."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+
+    def collect(self) -> Iterator[Metric]:
+        traffic = self._traffic
+        yield GaugeMetricFamily("vigil_connections", "Connections that are open", traffic.connections)
+        yield GaugeMetricFamily("vigil_connections_limit", "How many can be", traffic.connections_max)
+        yield GaugeMetricFamily("vigil_websockets", "WebSockets among them", traffic.websockets)
+        yield GaugeMetricFamily("vigil_websockets_limit", "How many can be", traffic.websockets_max)
+        yield GaugeMetricFamily(
+            "vigil_unsent_bytes", "Bytes of answers that wait for their readers", traffic.unsent.bytes
+        )
+        cuts = CounterMetricFamily(
+            "vigil_connections_cut", "Connections cut for the others' sake", labels=("reason",)
+        )
+        for reason in get_args(Cut):
+            cuts.add_metric((reason,), traffic.cuts[reason])
+        yield cuts
+        yield CounterMetricFamily(
+            "vigil_connections_full", "Times that there was no descriptor for a client", traffic.full
         )
 
 

@@ -132,9 +132,12 @@ def _sent(call: Call, transition: Transition) -> bytes:
 
 async def get_messages(call: Call) -> bytes:
     query: MessagesQuery = call.query
+    await call.site.traffic.long_answers.wait()
     page = await call.directory.store.history(call.session.key, query.before, query.after, query.limit)
     call.directory.find(call.session_id)  # its messages may have gone while they were read
-    return answers.encode(answers.history(page, query.before, query.after))
+    body = answers.encode(answers.history(page, query.before, query.after))
+    call.site.traffic.long_answers.spend(len(body))
+    return body
 
 
 def not_a_websocket(_call: Call) -> bytes:

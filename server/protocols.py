@@ -1,7 +1,9 @@
-"""What Vigil takes from Hypercorn: its HTTP/1.1, HTTP/2 and WebSocket protocols, made strict by subclassing.
+"""What Vigil takes from Hypercorn: its HTTP/1.1 protocol, made strict by subclassing, and what all of them share.
 
 It knows messages on the wire and the sizes they may have. It refuses to know sockets and what the app does.
 The names of Hypercorn's that it overrides are listed, and checked, in the tests.
+
+What a client sends is taken up in small pieces, with everybody else's turn between them (`server.budget`).
 
 Off are h2c (an upgrade is ignored, prior knowledge is a 400), WebSockets over HTTP/2 (clients then open one
 over HTTP/1.1) and permessage-deflate, which Hypercorn inflates without a bound.
@@ -10,40 +12,42 @@ over HTTP/1.1) and permessage-deflate, which Hypercorn inflates without a bound.
 import re
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from math import inf
 from pathlib import Path
 from typing import Any
 
-import h2.errors
-import h2.events
-import h2.exceptions
-import h2.settings
 import h11
 import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
 from hypercorn.logging import Logger
-from hypercorn.protocol.events import Body, EndBody, InformationalResponse, Response, StreamClosed
+from hypercorn.protocol import h11 as hypercorn_h11
+from hypercorn.protocol.events import EndBody, Response
 from hypercorn.protocol.events import Event as StreamEvent
-from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ASGIReceiveEvent, ASGISendEvent, Scope
 
-from server.request_heads import HOST, plain, refusal
+from server.budget import TURN_UNITS, Share, Traffic
+from server.request_heads import plain, refusal
+from server.websocket import WebSocket
 
 _log = structlog.get_logger()
 
 _SEND_BYTES_PER_S = 64 * 1024  # the slowest that a long answer may be read, beyond its first send_s
-_PIECE_BYTES = 64 * 1024
+PIECE_BYTES = 64 * 1024
 _GOODBYE_S = 0.1  # for an app that is not reading to hear that its client has gone
+UNITS_BURST = 2000  # of work for one connection, see `Share`
+UNITS_PER_S = 200.0
+UNITS_FOR_ANSWER = 16  # its request, and the frames that a client sends while it reads
+USEFUL_BYTES = 64  # a piece of a body that is no smaller is no flood
+
+# Hypercorn makes its WebSockets where nothing can be overridden.
+hypercorn_h11.WSStream = WebSocket  # type: ignore[attr-defined, assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,9 @@ DEFAULTS = Limits()
 class ProtocolConfig(Config):
     """Hypercorn's settings as the limits have them."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, traffic: Traffic) -> None:
         self.limits = limits
+        self.traffic = traffic
         self.include_server_header = False
         self.keep_alive_max_requests = sys.maxsize  # a busy client keeps its connection
         self.h11_max_incomplete_size = limits.head_bytes
@@ -141,6 +146,8 @@ class _Server(h11.Connection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._left = 0.0  # bytes of the body that were not read yet; inf while a chunked one has no end
+        self._events = 0  # since others had their turn
+        self.useful = 0  # events of those that no flood has
 
     @property
     def waits_for_body(self) -> bool:
@@ -164,16 +171,31 @@ class _Server(h11.Connection):
         """Whether the client waits for `100 Continue` or a final status before it sends the body."""
         return self.client_is_waiting_for_100_continue and self.our_state is h11.SEND_RESPONSE
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether there may be more in what was received, for a later turn."""
+        return self._events >= TURN_UNITS
+
+    def resume(self) -> None:
+        self._events = 0
+
+    def refuse(self) -> None:
+        """To this client there is nothing more to say but one bare status."""
+        self._process_error(h11.CLIENT)
+
     def next_event(self) -> Any:
-        if self.is_at_last_request and self.trailing_data[0]:
+        if self.is_paused or (self.is_at_last_request and self.trailing_data[0]):
             return h11.NEED_DATA
         if self.their_state is h11.IDLE and self._is_between_requests():
             return h11.NEED_DATA
         event = super().next_event()
+        if event is not h11.NEED_DATA:
+            self._events += 1
         if isinstance(event, h11.Request):
             self._left = float(dict(event.headers).get(b"content-length", inf))
         elif isinstance(event, h11.Data):
             self._left -= len(event.data)
+            self.useful += len(event.data) >= USEFUL_BYTES
         return event
 
     def _is_between_requests(self) -> bool:
@@ -198,10 +220,12 @@ class Http1(H11Protocol):
     """HTTP/1.1 and WebSockets, strict about what would be ambiguous behind a proxy."""
 
     config: ProtocolConfig
+    cut: Callable[[], None]  # the whole connection, at once
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.connection = _Server(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+        self._share = Share(self.config.traffic.turns, burst=UNITS_BURST, per_s=UNITS_PER_S)
 
     @property
     def has_heads(self) -> bool:
@@ -212,7 +236,7 @@ class Http1(H11Protocol):
     def send_s(self) -> float:
         """How long a client may take for one send."""
         limits = self.config.limits
-        return limits.listen_s if isinstance(self.stream, WSStream) else limits.send_s
+        return limits.listen_s if isinstance(self.stream, WebSocket) else limits.send_s
 
     @property
     def answers_after_eof(self) -> bool:
@@ -229,15 +253,27 @@ class Http1(H11Protocol):
         is_over = isinstance(self.connection, _Server) and self.connection.is_at_last_request
         if is_over and isinstance(event, RawData) and event.data:
             return
+        self._share.begin()
         await super().handle(event)
-        # Hypercorn has said 1009 here, and would go on collecting the message.
-        if isinstance(self.stream, WSStream) and self.stream.buffer.length > self.stream.buffer.max_length:
-            await self.send(Closed())
+        while isinstance(self.connection, _Server) and self.connection.is_paused:
+            await self._resume(self.connection)
         if isinstance(event, Closed):
             self.connection_state.clear()  # it holds this
 
+    async def _resume(self, connection: _Server) -> None:
+        """With what was received, after others had their turn."""
+        self._share.earn(connection.useful)
+        connection.useful = 0
+        if not await self._share.spend(TURN_UNITS):
+            self.config.traffic.cut("flood")
+            connection.refuse()
+        connection.resume()
+        await self._handle_events()
+
     async def stream_send(self, event: StreamEvent) -> None:
         """An answer before the end of its request is the last one. A client that is not told asks again in vain."""
+        if isinstance(event, EndBody):
+            self._share.earn(UNITS_FOR_ANSWER)
         if (
             isinstance(event, Response)
             and isinstance(self.connection, _Server)
@@ -268,97 +304,10 @@ class Http1(H11Protocol):
             )
 
 
-class Http2(H2Protocol):
-    """HTTP/2 with a deadline where a client gives no window, and early answers that end an upload."""
-
-    config: ProtocolConfig
-    has_heads = False
-    answers_after_eof = False
-    lingers = True
-
-    @property
-    def send_s(self) -> float:
-        return self.config.limits.send_s
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self._sent = trio.lowlevel.ParkingLot()
-        codes = h2.settings.SettingCodes
-        self.connection.local_settings = h2.settings.Settings(
-            client=False,
-            initial_values={
-                codes.MAX_CONCURRENT_STREAMS: self.config.h2_max_concurrent_streams,
-                codes.MAX_HEADER_LIST_SIZE: self.config.h2_max_header_list_size,
-            },
-        )
-
-    async def handle(self, event: Event) -> None:
-        await super().handle(event)
-        if self.closed:
-            self._sent.unpark_all()
-            self.connection_state.clear()  # it holds this
-
-    async def stream_send(self, event: StreamEvent) -> None:
-        if isinstance(event, StreamClosed):
-            await self._abandon(event.stream_id)
-        data = event.data if isinstance(event, Body) else b""
-        parts: list[StreamEvent] = [Body(event.stream_id, piece) for piece in pieces(data)]
-        next_deadline = send_deadlines(self.config.limits.send_s, len(data))
-        with trio.CancelScope(deadline=next_deadline()) as scope:
-            for part in parts or [event]:
-                scope.deadline = next_deadline()
-                await super().stream_send(part)
-            while isinstance(event, EndBody) and event.stream_id in self.stream_buffers and not self.closed:
-                await self._sent.park()
-        if scope.cancelled_caught:
-            await self.send(Closed())
-
-    async def _send_data(self, stream_id: int) -> None:
-        """Hypercorn calls an answer complete before it has sent the end, and at shutdown says GOAWAY in between."""
-        await super()._send_data(stream_id)
-        self._sent.unpark_all()
-
-    async def _abandon(self, stream_id: int) -> None:
-        """A handler that ends in the middle of its answer must not leave the client waiting for the rest."""
-        if stream_id in self.stream_buffers:
-            self._reset(stream_id, h2.errors.ErrorCodes.INTERNAL_ERROR)
-            await self._window_updated(stream_id)
-            await self._flush()
-
-    async def _handle_events(self, events: list[h2.events.Event]) -> None:
-        for event in events:
-            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
-                self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                self._reset(event.stream_id, h2.errors.ErrorCodes.NO_ERROR)
-            else:
-                await super()._handle_events([event])
-        await self._flush()
-
-    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
-        headers = dict(request.headers)
-        target = headers.get(b":path", b"")
-        if headers[b":method"] == b"CONNECT" or not target.startswith(b"/") or not target.isascii():
-            raise h2.exceptions.ProtocolError(f"no request target: {target[:80]!r}")
-        if any(name in _HOSTS and not HOST.fullmatch(value) for name, value in request.headers):
-            raise h2.exceptions.ProtocolError("no host")
-        waits = headers.get(b"expect", b"").lower() == b"100-continue"
-        go_on = partial(self._go_on, request.stream_id) if waits else None
-        self.connection_state.update(method=headers[b":method"].decode(), go_on=go_on)
-        await super()._create_stream(request)
-
-    async def _go_on(self, stream_id: int) -> None:
-        """The app wants the body: say so to a client that waits for that (RFC 9110 10.1.1)."""
-        if stream_id in self.streams:
-            await super().stream_send(InformationalResponse(stream_id, [], 100))
-
-    def _reset(self, stream_id: int, code: h2.errors.ErrorCodes) -> None:
-        with suppress(h2.exceptions.ProtocolError):
-            self.connection.reset_stream(stream_id, code)
-
-
-def pieces(data: bytes) -> list[bytes]:
-    """The data in the sizes that are sent with a deadline each."""
-    return [data[start : start + _PIECE_BYTES] for start in range(0, len(data), _PIECE_BYTES)]
+def pieces(data: bytes | memoryview) -> Iterator[memoryview]:
+    """The data in the sizes that are sent with a deadline each, not copied."""
+    whole = memoryview(data)
+    return (whole[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
 
 
 def send_deadlines(patience_s: float, size: int) -> Callable[[], float]:
@@ -393,5 +342,4 @@ class _Log(Logger):
 
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
-_HOSTS = (b"host", b":authority")
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")

@@ -25,6 +25,7 @@ from actors.stores.memory import MemoryStore
 from actors.stores.sqlite import SqliteStore
 from server import ends, last_resort, logs, recording, site
 from server.app import make_app
+from server.budget import MIB, Traffic
 from server.call import Site
 from server.command_line import base_url, curl_line
 from server.data_dir import DATABASE_NOTE, kept_database, note_database, open_data_dir, session_secret
@@ -41,6 +42,9 @@ RECORDING_FLUSH_S = 0.25
 _ANSWER_S = 5.0
 _UUID_DIGITS = 32
 _IDS_AT_ONCE = 256
+_OWN_DESCRIPTORS = (
+    32  # the store, the listeners, the log, calls to agents; and one part in sixteen for more calls
+)
 _GC_THRESHOLDS = (5_000, 3, 2)
 _GC_PAUSE_S_MAX = 0.003  # of a collection, after which what it went through is not looked at again
 
@@ -277,7 +281,15 @@ async def _listen(orders: _Orders, settings: Settings, running: Site, agent_id: 
     app = make_app(running, body_timeout_s=settings.body_timeout_s)
     endpoint = Endpoint(settings.host, settings.port, settings.tls_cert, settings.tls_key)
     first = HotPath(running) if settings.front == "hot" else None
-    serving = partial(listen, app, endpoint, shutdown=shutdown, limits=_limits(settings), first=first)
+    serving = partial(
+        listen,
+        app,
+        endpoint,
+        shutdown=shutdown,
+        limits=_limits(settings),
+        first=first,
+        traffic=running.traffic,
+    )
     async with trio.open_nursery() as nursery:
         for url in await nursery.start(serving):
             _announce(settings, base_url(url, settings.root_path), agent_id)
@@ -330,7 +342,14 @@ def _plan(
         content_policy=settings.content_policy == "active",
         allowed_origins=frozenset(settings.allow_origin),
         root_path=settings.root_path,
+        traffic=Traffic(unsent_bytes_max=settings.unsent_mib * MIB, connections_max=_connections_max()),
     )
+
+
+def _connections_max() -> int:
+    """As many as there are descriptors, but for those that the server itself needs."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, soft - soft // 16 - _OWN_DESCRIPTORS)
 
 
 def _wall_ms() -> int:

@@ -215,6 +215,15 @@ class Settings(BaseSettings):
         Field(gt=0, le=86_400),
         About(_LISTENING, "S", "seconds after which a connection without a request is closed"),
     ] = 75
+    unsent_mib: Annotated[
+        int,
+        Field(ge=1, le=1_048_576),
+        About(
+            _LISTENING,
+            "MIB",
+            "MiB of answers that may wait for clients to read them; beyond it the slowest readers are cut",
+        ),
+    ] = 64
     grace_s: Annotated[
         float,
         Field(ge=0, le=3600),

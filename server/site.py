@@ -15,6 +15,7 @@ from actors.limits import Limit, Limits
 from actors.stores.base import Store
 from server import docs_page, openapi
 from server.auth import Authenticator, Principal
+from server.budget import Traffic
 from server.call import Site
 from server.health import Health, LoopLag, StoreProbe
 from server.metrics import Metrics
@@ -41,6 +42,7 @@ class Plan:
     content_policy: bool = True
     allowed_origins: frozenset[str] = frozenset()
     root_path: str = ""
+    traffic: Traffic = field(default_factory=Traffic)
 
 
 async def run(
@@ -87,11 +89,12 @@ def _site(plan: Plan, directory: Directory, lag: LoopLag, nursery: trio.Nursery)
     return Site(
         directory=directory,
         health=Health(directory, StoreProbe(directory, nursery), lag),
-        metrics=Metrics(directory, lag),
+        metrics=Metrics(directory, lag, plan.traffic),
         auth=Authenticator(plan.find_key, plan.secret),
         new_id=plan.new_id,
         openapi=description,
         docs=page,
+        traffic=plan.traffic,
         content_policy=plan.content_policy,
         allowed_origins=plan.allowed_origins,
         root_path=plan.root_path,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests.bench import actors, growth, http, machine, sim, store, tables, wrk
+from loadtests.bench import actors, floods, growth, http, machine, sim, store, tables, wrk
 from loadtests.bench.contestants import CONTESTANTS
 from loadtests.bench.rig import BenchError
 from loadtests.bench.tables import Table, as_markdown, as_text
@@ -52,13 +52,19 @@ PARTS = {
         tables.of_store,
     ),
     "growth": Part("how cost grows", lambda rounds: dict(growth.measure(rounds=rounds)), tables.of_growth),
+    "floods": Part(
+        "what hostile clients and crowds cost others",
+        lambda rounds: floods.measure(seconds=rounds / 2),
+        tables.of_floods,
+        wrk.find,
+    ),
     "sim": Part("simulated people", lambda rounds: dict(sim.measure(rounds=rounds)), tables.of_sim),
 }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
-        "Close everything else first: figures of a busy machine are noise. All of it takes about 12 minutes. "
+        "Close everything else first: figures of a busy machine are noise. All of it takes about 15 minutes. "
         f"Parts: {'; '.join(f'{name} - {part.what}' for name, part in PARTS.items())}."
     )
     add = parser.add_argument

@@ -101,18 +101,21 @@ def server_on_core(
     command: Sequence[str], core: int, environ: Mapping[str, str] | None = None
 ) -> Iterator[Address]:
     """A server that prints its URL. Raises BenchError."""
-    with on_core(command, core, r"http://\S+", environ) as (pid, text):
+    with on_core(command, core, r"https?://\S+", environ) as (pid, text):
         url = urlsplit(text)
         yield Address(url.hostname or "", url.port or 0, (pid,))
 
 
 @contextmanager
-def vigil_server(core: int, *flags: str) -> Iterator[Address]:
-    """`vigil serve` on SQLite in a new directory, with the agents `silent` and `echo`, and limits out of reach."""
+def vigil_server(core: int, *flags: str, under: Sequence[str] = ()) -> Iterator[Address]:
+    """`vigil serve` on SQLite in a new directory, with the agents `silent` and `echo`, and limits out of reach.
+
+    `under` is a command before it, such as `prlimit`.
+    """
     with tempfile.TemporaryDirectory() as directory:
         agents = Path(directory, "agents.yaml")
         agents.write_text(_AGENTS)
-        command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
+        command = [*under, sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
         command += [f"--agents={agents}", "--log-level=error", *NO_LIMITS, *flags]
         with server_on_core(command, core, {"VIGIL_API_KEY": KEY}) as address:
             yield address

@@ -1,6 +1,6 @@
 """Figures as tables, for a terminal and for PERFORMANCE.md. Pure: what was found in, text out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from loadtests.bench.contestants import CONTESTANTS
@@ -152,6 +152,50 @@ def of_sim(found: Mapping[str, Any]) -> list[Table]:
         found["hash"][:16],
     )
     return [Table("Simulation", ("command", "requests", "requests/s", "seconds", "hash"), [row])]
+
+
+_MS = ("ms_p50", "ms_p99", "ms_max")
+
+
+def of_floods(found: Mapping[str, Any]) -> list[Table]:
+    """Of the parts that were measured."""
+    return [
+        table for name, of_part in _OF_FLOODS.items() if name in found for table in [of_part(found[name])]
+    ]
+
+
+def _of_attacks(rows: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        "Floods: /livez of new clients meanwhile",
+        ("flood", "sockets", "p50 ms", "p99 ms", "max ms"),
+        [(row["what"], str(row["sockets"]), *(f"{row[key]:.1f}" for key in _MS)) for row in rows],
+    )
+
+
+def _of_crowds(rows: Sequence[Mapping[str, Any]]) -> Table:
+    return Table(
+        "Crowds: sends to the echo agent without pause, and /livez of new clients",
+        ("connections", "requests/s", "p50 ms", "max ms", "max/p50", "/livez p50", "p99", "max ms"),
+        [
+            (
+                f"{row['connections']:,}",
+                f"{row['sample']['per_s']:,.0f}",
+                f"{row['sample']['ms_p50']:.1f}",
+                f"{row['sample']['ms_max']:.1f}",
+                f"{row['sample']['ms_max'] / row['sample']['ms_p50']:.1f}",
+                *(f"{row['livez'][key]:.1f}" for key in _MS),
+            )
+            for row in rows
+        ],
+    )
+
+
+_OF_FLOODS: Mapping[str, Callable[[Any], Table]] = {
+    "floods": _of_attacks,
+    "crowds": _of_crowds,
+    "readers": lambda found: _plain("Readers: 1.7 MB asked for on each socket, nothing read", found),
+    "descriptors": lambda found: _plain("Descriptors: few of them, and /livez of a new client", found),
+}
 
 
 def _plain(title: str, found: Mapping[str, Any]) -> Table:

@@ -31,8 +31,8 @@ end
 function done(summary, latency)
   local errors = summary.errors
   io.write(string.format(
-    '\\n{"requests":%d,"us":%d,"us_p50":%d,"us_p99":%d,"refused":%d,"broken":%d}\\n',
-    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), errors.status,
+    '\\n{"requests":%d,"us":%d,"us_p50":%d,"us_p99":%d,"us_max":%d,"refused":%d,"broken":%d}\\n',
+    summary.requests, summary.duration, latency:percentile(50), latency:percentile(99), latency.max, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout))
 end
 """
@@ -62,6 +62,7 @@ class Sample:
     per_s: float
     ms_p50: float
     ms_p99: float
+    ms_max: float
 
 
 def find() -> str:
@@ -72,13 +73,19 @@ def find() -> str:
     return path
 
 
-def run(url: str, requests: Sequence[Request], headers: Sequence[str], seconds: int) -> Sample:
+def run(
+    url: str,
+    requests: Sequence[Request],
+    headers: Sequence[str],
+    seconds: int,
+    connections: int = CONNECTIONS,
+) -> Sample:
     """Go round over the requests for so many seconds. `headers` are `Name: value`. Raises WrkFailed, WrkMissing."""
     with tempfile.TemporaryDirectory() as directory:
         script, lines = Path(directory, "script.lua"), Path(directory, "requests")
         script.write_text(_SCRIPT)
         lines.write_text("".join(f"{one.method} {one.path} {one.body}\n" for one in requests))
-        command = [find(), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"-s{script}"]
+        command = [find(), "-t1", f"-c{connections}", f"-d{seconds}s", f"-s{script}", "--timeout=30s"]
         command += [f"-H{header}" for header in headers]
         done = subprocess.run(  # noqa: S603  found above
             [*command, url, "--", str(lines)], capture_output=True, text=True, check=False
@@ -95,4 +102,4 @@ def parsed(stdout: str, stderr: str = "") -> Sample:
     if figures["refused"] or figures["broken"] or not figures["requests"]:
         raise WrkFailed(f"not every request was answered with success, so nothing was measured: {last}")
     per_s = figures["requests"] / figures["us"] * 1_000_000
-    return Sample(round(per_s), figures["us_p50"] / 1000, figures["us_p99"] / 1000)
+    return Sample(round(per_s), *(figures[name] / 1000 for name in ("us_p50", "us_p99", "us_max")))

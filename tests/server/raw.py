@@ -13,6 +13,7 @@ from typing import Any
 
 import trio
 
+from server.budget import Traffic
 from server.listener import Endpoint, listen
 from server.protocols import DEFAULTS, Limits
 
@@ -124,10 +125,19 @@ async def start(
     limits: Limits = DEFAULTS,
     endpoint: Endpoint | None = None,
     first: Any = None,
+    traffic: Traffic | None = None,
 ) -> Running:
     """Serve `app` in the nursery, after a `first` reader, on a free port of the loopback unless told otherwise."""
     shutdown = trio.Event()
-    serve = partial(listen, app, endpoint or Endpoint(port=0), shutdown=shutdown, limits=limits, first=first)
+    serve = partial(
+        listen,
+        app,
+        endpoint or Endpoint(port=0),
+        shutdown=shutdown,
+        limits=limits,
+        first=first,
+        traffic=traffic,
+    )
     with trio.fail_after(TIMEOUT_S):
         return Running(await nursery.start(serve), shutdown)
 
