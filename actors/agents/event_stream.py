@@ -42,31 +42,32 @@ class EventStream:
             self._line += text
             if len(self._line) + len(self._data) > self._bytes_max:
                 raise EventTooLong
-            if len(text) < len(part):
-                yield from self._end_line()
+            if len(text) < len(part) and (event := self._end_line()):
+                yield event
 
     def end(self) -> Iterator[ServerSentEvent]:
         """The stream is over. What it gives, if anything, may have been cut in the middle."""
-        if self._line:
-            yield from self._end_line()
-        yield from self._dispatch()
+        for event in (self._end_line() if self._line else None, self._dispatch()):
+            if event:
+                yield event
 
-    def _end_line(self) -> Iterator[ServerSentEvent]:
+    def _end_line(self) -> ServerSentEvent | None:
         line, self._line = bytes(self._line), bytearray()
         if self._is_first_line:
             line, self._is_first_line = line.removeprefix(BOM), False
         if not line:
-            yield from self._dispatch()
-            return
+            return self._dispatch()
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"data":
             self._data += value + b"\n"
         elif name == b"event":
             self._type = value.decode(errors="replace")
+        return None
 
-    def _dispatch(self) -> Iterator[ServerSentEvent]:
-        data, self._data = self._data, bytearray()
-        kind, self._type = self._type, ""
-        if data:
-            yield ServerSentEvent(kind or "message", data[:-1].decode(errors="replace"))
+    def _dispatch(self) -> ServerSentEvent | None:
+        data, kind, self._type = self._data, self._type, ""
+        if not data:
+            return None
+        self._data = bytearray()
+        return ServerSentEvent(kind or "message", data[:-1].decode(errors="replace"))
