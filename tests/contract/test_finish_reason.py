@@ -61,7 +61,7 @@ async def test_a_repeat_of_a_send_says_it_again(api: Api, autojump_clock: MockCl
 
 
 async def test_an_echo_is_never_cut(api: Api, autojump_clock: MockClock) -> None:
-    session_id = (await api.create())["sessionId"]
+    session_id = (await api.create(agentId="agent-123"))["sessionId"]
     await api.request("POST", f"/{session_id}/messages", {"content": "hello"})
     await wait_all_tasks_blocked()
     await trio.sleep(1)
