@@ -29,6 +29,7 @@ from actors.events import (
 )
 from actors.records import (
     ExpiryReason,
+    FinishReason,
     Gone,
     Message,
     Session,
@@ -75,6 +76,7 @@ class Answer(NamedTuple):
     content: str
     metadata: str
     turn_at: int
+    finish_reason: FinishReason = "stop"
 
 
 class BeginTurn(NamedTuple):
@@ -282,7 +284,7 @@ def _next_instant(session: Session, now: int) -> int:
 def _send(session: Session, command: Send, now: int) -> Transition:
     message_id, content, metadata, attachments, turn = command
     at = _next_instant(session, now)
-    message = _message((message_id, at, session.user_id, False, content, metadata, attachments, 0))
+    message = _message((message_id, at, session.user_id, False, content, metadata, attachments, 0, ""))
     after, renewed = _activity(session, now)
     owed = (at, turn) if turn else None
     return _live(
@@ -291,9 +293,9 @@ def _send(session: Session, command: Send, now: int) -> Transition:
 
 
 def _answer(session: Session, command: Answer, now: int) -> Transition:
-    message_id, content, metadata, turn_at = command
+    message_id, content, metadata, turn_at, finish_reason = command
     at = _next_instant(session, now)
-    message = Message(message_id, at, session.agent_id, True, content, metadata, "", turn_at)
+    message = Message(message_id, at, session.agent_id, True, content, metadata, "", turn_at, finish_reason)
     return _live(session, now, Broadcast(message), message=message, turn=(turn_at, "answered"))
 
 

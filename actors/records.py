@@ -19,6 +19,7 @@ def maker(kind: type[Record]) -> Callable[[Iterable[Any]], Record]:
 
 
 TurnState = Literal["", "waiting", "started", "retried", "answered", "failed"]
+FinishReason = Literal["stop", "length", "content_filter"]  # why an agent's message ends where it does
 ExpiryReason = Literal["inactivity", "max_duration"]
 
 
@@ -70,6 +71,7 @@ class Message(NamedTuple):
     metadata: str
     attachments: str  # a JSON array, or "" for none
     reply_to: int = 0  # of an agent's message: `created_at` of the one that it answers
+    finish_reason: FinishReason | Literal[""] = ""  # "" of a user's message
 
 
 class Tombstone(NamedTuple):

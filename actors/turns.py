@@ -179,7 +179,9 @@ class Turns:
         except AgentFailed as failure:
             await _commit(actor, FailTurn(owed.created_at, owed.id, failure.code, str(failure)))
         else:
-            await _commit(actor, Answer(self._new_id(), reply.content, reply.metadata, owed.created_at))
+            content, metadata, finish_reason = reply
+            answer = Answer(self._new_id(), content, metadata, owed.created_at, finish_reason)
+            await _commit(actor, answer)
 
     async def _begin(self, actor: SessionActor, owed: _Owed) -> Reply:
         if owed.begins_as == "failed":

@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from actors.agents.base import AgentEntry
 from actors.directory import Rules
 from actors.limits import Limit
-from actors.records import TimeoutConfig, TimeoutPatch
+from actors.records import FinishReason, TimeoutConfig, TimeoutPatch
 from scenarios.errors import ScenarioError
 from server.recording import FORMAT
 
@@ -123,6 +123,7 @@ class RecordedTurn(_Line):
     done: int
     reply: str | None = None
     metadata: dict[str, Any] = {}
+    finish_reason: FinishReason = "stop"
     error: str | None = None
     why: str = ""
 

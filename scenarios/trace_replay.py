@@ -40,6 +40,7 @@ from server.site import Plan
 
 NOT_PLAYED = frozenset({"livez", "readyz", "metrics", "openapi", "docs", "preflight"})
 STATUS_ONLY = frozenset({"getHealth"})  # its counts follow the machine's own lateness
+_ADDED = {"finishReason"}  # not told by recordings that are older than it
 _OTHER_ID = "00000000-0000-4000-8000-000000000000"
 
 
@@ -211,7 +212,7 @@ class _Player:
 
     def _compare(self, path: str, was: Any, came: Any) -> Iterator[tuple[str, str, str]]:
         if isinstance(was, dict) and isinstance(came, dict):
-            for name in sorted(was.keys() | came.keys()):
+            for name in sorted(was.keys() | came.keys() - (_ADDED - was.keys())):
                 yield from self._compare(f"{path}.{name}".lstrip("."), was.get(name), came.get(name))
         elif isinstance(was, list) and isinstance(came, list) and len(was) == len(came):
             for n, (one, other) in enumerate(zip(was, came, strict=True)):
@@ -250,7 +251,7 @@ class _Agent:
             raise AgentTimedOut(recorded.why)
         if recorded.reply is None:
             raise AgentFailed(recorded.why)
-        return Reply(recorded.reply, orjson.dumps(recorded.metadata).decode())
+        return Reply(recorded.reply, orjson.dumps(recorded.metadata).decode(), recorded.finish_reason)
 
 
 class _Store(SlowMemoryStore):

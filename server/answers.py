@@ -103,6 +103,8 @@ def message(message: Message) -> MessageBody:
     }
     if message.attachments:
         body["attachments"] = orjson.Fragment(message.attachments)
+    if message.finish_reason:
+        body["finishReason"] = message.finish_reason
     return body
 
 

@@ -71,7 +71,15 @@ _QUESTION = Message(
     "",
 )
 _REPLY = Message(
-    "91c4d7e6-0a2b-4f8d-b3e5-7c6a5d4e3f21", _NOW + 850, "agent-123", True, "Hello! I am here.", "{}", ""
+    "91c4d7e6-0a2b-4f8d-b3e5-7c6a5d4e3f21",
+    _NOW + 850,
+    "agent-123",
+    True,
+    "Hello! I am here.",
+    "{}",
+    "",
+    _NOW,
+    "stop",
 )
 _TOMBSTONE = Tombstone(
     SESSION_ID, "agent-123", "user-456", _START_MS, _NOW + 1_800_000, "inactivity", _NOW, 1

@@ -153,12 +153,12 @@ def _path(call: Call) -> str:
 
 
 def _said(transition: Transition) -> tuple[str | None, str, str]:
-    """An agent's reply with its metadata; or None, and how it failed."""
+    """An agent's reply with its metadata and how it ended; or None, and how it failed."""
     data = transition.events[0].data
     if isinstance(data, AgentError):
         return None, data.code, data.message
     assert isinstance(data, Broadcast)  # noqa: S101  nothing else ends a turn
-    return data.message.content, data.message.metadata, ""
+    return data.message.content, data.message.metadata, data.message.finish_reason
 
 
 class Outbox:

@@ -5,7 +5,8 @@ The first line says what the server was. After it, in the order in which they we
     {"caller": "owner", "scopes": [...]}                       the first time that an API key is seen
     {"now": ms, "order": n, "taken": ms, "event": n, "done": ms, "operation": ..., "by": ..., "method": ...,
      "target": ..., "headers": {...}, "body": ..., "status": 201, "answered": {...}, "answer": ...}       a request
-    {"session": id, "to": ms, "at": ms, "event": n, "done": ms, "reply": ... or "error": ..., "why": ...} a turn
+    {"session": id, "to": ms, "at": ms, "event": n, "done": ms, "reply": ..., "finishReason": ...}        a turn
+    {"session": id, "to": ms, "at": ms, "event": n, "done": ms, "error": ..., "why": ...}     a turn that has failed
     {"session": id, "to": ms, "begun": ms}                  the commit of the beginning of a turn that had waited
     {"session": id, "over": ms}                                                       the commit of its end
 
@@ -102,7 +103,7 @@ class Lines:
             yield _line(line | {"error": more, "why": why})
         else:
             metadata = orjson.Fragment(more if self._content else "{}")
-            yield _line(line | {"reply": self._text(reply), "metadata": metadata})
+            yield _line(line | {"reply": self._text(reply), "metadata": metadata, "finishReason": why})
 
     def _request(self, *noted: Any) -> Iterator[bytes]:
         note = RequestNote._make(noted)

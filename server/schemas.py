@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError
 from typing_extensions import TypedDict
 
-from actors.records import TimeoutPatch
+from actors.records import FinishReason, TimeoutPatch
 from server.fields import DIGITS, WHOLE, Absent, Content, Id, Int64, Metadata, Url, compact
 from server.validation import Invalid as Invalid
 from server.validation import Problem as Problem
@@ -296,7 +296,8 @@ class EndedBody(TypedDict):
 
 @_closed
 class MessageBody(TypedDict):
-    """A message of the history; `attachments` when it has any."""
+    """A message of the history; `attachments` when it has any. An agent's says why it ends where it does: cut off at
+    the model's `length`, by its `content_filter`, or neither (`stop`)."""
 
     id: str
     content: str
@@ -305,6 +306,7 @@ class MessageBody(TypedDict):
     createdAt: Time
     metadata: JsonObject
     attachments: NotRequired[Attachments]
+    finishReason: NotRequired[FinishReason]
 
 
 @_closed

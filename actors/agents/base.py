@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from actors.limits import Limit
-from actors.records import Message, Session, TimeoutPatch
+from actors.records import FinishReason, Message, Session, TimeoutPatch
 
 ANSWER_CHARACTERS_MAX = 100_000
 
@@ -23,6 +23,7 @@ class Reply(NamedTuple):
 
     content: str
     metadata: str = "{}"
+    finish_reason: FinishReason = "stop"
 
 
 class Agent(Protocol):

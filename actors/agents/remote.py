@@ -21,6 +21,7 @@ import structlog
 import trio
 
 from actors.agents.config import RemoteConfig
+from actors.agents.event_stream import BOM
 from actors.errors import AgentFailed, AgentTimedOut
 
 log = structlog.get_logger()
@@ -30,10 +31,13 @@ PAUSES_S = (0.25, 1.0)  # at most, before the second try and the third
 LINGER_S = 0.2  # for the end of a body whose content is whole, so that the connection can be used again
 CONNECTIONS_MAX = 100
 NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
-_BUSY = frozenset({429, 502, 503, 504})
+_BUSY = frozenset(
+    {429, 502, 503, 504, 529}
+)  # the last is nobody's standard and some providers' word for overloaded
 _KEEPS_QUIET = frozenset({401, 403})  # servers repeat the key, or part of it, in what they say with these
 _EXCERPT_BYTES_MAX = 4096
 _EXCERPT_MAX = 200
+_NUMBER = re.compile(r"[0-9]{1,99}(\.[0-9]{0,99})?")
 
 T = TypeVar("T")
 
@@ -123,10 +127,18 @@ class Remote:
         try:
             async with aclosing(await self._client.send(request, stream=True)) as response:
                 if response.is_success:
+                    self._check_is_plain(response.headers)
                     return await read(response)
                 raise await self._refusal(response)
         except httpx.TransportError as error:
             raise self._broken(error) from None
+
+    def _check_is_plain(self, headers: httpx.Headers) -> None:
+        encoding = headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity"):
+            raise self.failed(
+                "compressed its answer, which was not asked for", encoding=self.excerpt(encoding)
+            )
 
     async def _refusal(self, response: httpx.Response) -> AgentFailed:
         status = response.status_code
@@ -180,7 +192,9 @@ async def read_chunks(response: httpx.Response, take: Callable[[bytes], bool]) -
 
 
 async def read_object(remote: Remote, response: httpx.Response) -> dict[str, Any]:
-    """The JSON object that the whole body is. Raises AgentFailed for anything else, and for 2 MiB or more."""
+    """The JSON object that the whole body is, whatever its content type says.
+
+    Raises AgentFailed for anything else, and for 2 MiB or more."""
     body = bytearray()
 
     def take(chunk: bytes) -> bool:
@@ -196,7 +210,7 @@ async def read_object(remote: Remote, response: httpx.Response) -> dict[str, Any
 def json_object(remote: Remote, text: bytes) -> dict[str, Any]:
     """Parse strictly: no duplicate keys, NaN, lone surrogates. Raises AgentFailed."""
     try:
-        value = jiter.from_json(text, allow_inf_nan=False, catch_duplicate_keys=True)
+        value = jiter.from_json(text.removeprefix(BOM), allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         raise remote.failed("gave an answer that is not JSON", error=str(error)[:_EXCERPT_MAX]) from None
     if not isinstance(value, dict):
@@ -205,13 +219,18 @@ def json_object(remote: Remote, text: bytes) -> dict[str, Any]:
 
 
 def _retry_after_s(headers: httpx.Headers) -> float | None:
-    """Seconds, or a date: how far it lies ahead is told by the server's own clock, in the Date header."""
-    text = headers.get("Retry-After", "")
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
+    """The wait that a server asks for: in milliseconds, as some providers say it, in seconds, or up to a date.
+
+    How far a date lies ahead is told by the server's own clock, in the Date header.
+    """
+    if milliseconds := _NUMBER.fullmatch(headers.get("Retry-After-Ms", "").strip()):
+        return float(milliseconds[0]) / 1000
+    text = headers.get("Retry-After", "").strip()
+    if seconds := _NUMBER.fullmatch(text):
+        return float(seconds[0])
     try:
         ahead = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("Date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, ahead.total_seconds())
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import httpx
 import orjson
@@ -20,10 +20,11 @@ from pydantic import Field
 from actors.agents.base import ANSWER_CHARACTERS_MAX, Reply, Turn
 from actors.agents.config import HttpUrl, Outside, RemoteConfig, SecretVariable
 from actors.agents.remote import NOT_SENT, Remote, read_object
-from actors.records import Message
+from actors.records import FinishReason, Message
 
 METADATA_BYTES_MAX = 16_384
 METADATA_LEVELS_MAX = 5
+_FIELDS = {"content", "metadata", "finishReason", "error"}
 _EPOCH = datetime(1970, 1, 1)  # UTC; the Z is written by hand
 
 
@@ -118,7 +119,12 @@ def _asked(turn: Turn, earlier: Sequence[Message] | None) -> dict[str, Any]:
     }
     if earlier is not None:
         asked["history"] = [
-            {**_message(message), "authorId": message.author_id, "isAgent": message.is_agent}
+            {
+                **_message(message),
+                "authorId": message.author_id,
+                "isAgent": message.is_agent,
+                **({"finishReason": message.finish_reason} if message.finish_reason else {}),
+            }
             for message in reversed(earlier)
         ]
     return asked
@@ -136,12 +142,19 @@ def _message(message: Message) -> dict[str, Any]:
 
 
 def _answered(remote: Remote, answer: Mapping[str, Any]) -> Reply:
+    if error := answer.get("error"):  # an empty or false one is none
+        raise remote.failed("reported an error", said=remote.excerpt(json.dumps(error)))
     content = answer.get("content")
-    if not isinstance(content, str) or not answer.keys() <= {"content", "metadata"}:
-        raise remote.failed("gave an answer that is not {content, metadata}", fields=sorted(answer)[:10])
+    if not isinstance(content, str) or not answer.keys() <= _FIELDS:
+        raise remote.failed(
+            "gave an answer that is not {content, metadata, finishReason}", fields=sorted(answer)[:10]
+        )
     if not 0 < len(content) <= ANSWER_CHARACTERS_MAX:
         raise remote.failed("gave an empty answer" if not content else "gave an answer that is too long")
+    finish_reason = answer.get("finishReason", "stop")
+    if finish_reason not in get_args(FinishReason):
+        raise remote.failed("gave a finishReason that is none", finish_reason=ascii(finish_reason)[:40])
     try:
-        return Reply(content, metadata_text(answer.get("metadata", {})))
+        return Reply(content, metadata_text(answer.get("metadata", {})), finish_reason)
     except ValueError as error:
         raise remote.failed("gave metadata that is not allowed", error=str(error)) from None

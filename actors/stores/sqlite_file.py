@@ -12,7 +12,14 @@ from contextlib import ExitStack, contextmanager
 import apsw
 
 from actors.errors import DatabaseGone, StoreError, StoreUnavailable
-from actors.stores.sqlite_schema import APPLICATION_ID, PAGE_BYTES, SCHEMA_VERSION, TABLES, Unreadable
+from actors.stores.sqlite_schema import (
+    APPLICATION_ID,
+    MIGRATIONS,
+    PAGE_BYTES,
+    SCHEMA_VERSION,
+    TABLES,
+    Unreadable,
+)
 
 _HINTS = {
     errno.EACCES: "give it and its directory to the user that runs Vigil, its directory must exist and be writable",
@@ -139,8 +146,8 @@ def _connect(path: str, flags: int, resources: ExitStack) -> apsw.Connection:
 
 
 def _check(writer: apsw.Connection, path: str) -> bool:
-    """Refuse a file that is not ours or not of this version, before anything is written to it. Gives whether it holds
-    anything.
+    """Refuse a file that is not ours or of a version not known here, before anything is written to it. Gives whether it
+    holds anything.
     """
     tables = writer.execute("SELECT count(*) FROM sqlite_schema").get
     owner, version = writer.pragma("application_id"), writer.pragma("user_version")
@@ -148,9 +155,9 @@ def _check(writer: apsw.Connection, path: str) -> bool:
         return False
     if owner != APPLICATION_ID:
         raise StoreError(f"{path} belongs to another program: name another file")
-    if version != SCHEMA_VERSION:
+    if not 1 <= version <= SCHEMA_VERSION:
         raise StoreError(
-            f"{path} has schema version {version}, this server reads {SCHEMA_VERSION}: "
+            f"{path} has schema version {version}, this server reads up to {SCHEMA_VERSION}: "
             "start the version of the server that wrote it or name another file"
         )
     return True
@@ -162,6 +169,8 @@ def _set_up(writer: apsw.Connection, path: str) -> None:
         raise StoreError(f"{path} is on a disk where SQLite cannot keep a write-ahead log: name another file")
     for name, value in _PRAGMAS.items():
         writer.pragma(name, value)
-    if not writer.pragma("user_version"):
+    version = writer.pragma("user_version")
+    if version != SCHEMA_VERSION:
+        changes = "".join(MIGRATIONS[version - 1 :]) if version else TABLES
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-        writer.execute(f"BEGIN IMMEDIATE; {TABLES} {marks} COMMIT")
+        writer.execute(f"BEGIN IMMEDIATE; {changes} {marks} COMMIT")

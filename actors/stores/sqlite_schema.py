@@ -31,7 +31,6 @@ from actors.stores.base import (
 )
 
 APPLICATION_ID = 0x5669674C  # "VigL"
-SCHEMA_VERSION = 1
 PAGE_BYTES = 1024  # a short message fills most of its overflow page, and commits write little beside it
 PAD = f"zeroblob({PAGE_BYTES - 35})"  # the longest payload that a table's leaf page holds by itself
 
@@ -45,7 +44,8 @@ CREATE TABLE states (key INTEGER PRIMARY KEY, last_activity INTEGER, renewed_at 
     warning_threshold_minutes INTEGER, renewal_count INTEGER, warned INTEGER, event_id INTEGER,
     last_message_at INTEGER);
 CREATE TABLE messages (n INTEGER PRIMARY KEY, session INTEGER, id TEXT, created_at INTEGER, author_id TEXT,
-    is_agent INTEGER, reply_to INTEGER, pad BLOB, content TEXT, metadata TEXT, attachments TEXT);
+    is_agent INTEGER, reply_to INTEGER, pad BLOB, content TEXT, metadata TEXT, attachments TEXT,
+    finish_reason TEXT);
 CREATE UNIQUE INDEX messages_in_order ON messages (session, created_at);
 CREATE TABLE turns (session INTEGER, created_at INTEGER, state TEXT, PRIMARY KEY (session, created_at))
     WITHOUT ROWID;
@@ -59,6 +59,9 @@ CREATE TABLE windows (scope TEXT, subject TEXT, admitted_at BLOB, PRIMARY KEY (s
 CREATE TABLE anchors (n INTEGER PRIMARY KEY CHECK (n = 1), wall_ms INTEGER, session_ms INTEGER);
 CREATE TABLE purges (session INTEGER PRIMARY KEY);
 """
+# What makes a file of version 1 one of version 2, of 2 one of 3, and so on; TABLES is the newest.
+MIGRATIONS = ("ALTER TABLE messages ADD COLUMN finish_reason TEXT;",)
+SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 
 class ForgetWindows(NamedTuple):
@@ -101,7 +104,7 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
     InsertMessage: (
         Statement(
             "INSERT INTO messages (session, id, created_at, author_id, is_agent, pad, content, metadata, "
-            f"attachments, reply_to) VALUES (?,?,?,?,?,{PAD},?,?,?,?)",
+            f"attachments, reply_to, finish_reason) VALUES (?,?,?,?,?,{PAD},?,?,?,?,?)",
             lambda writes: [(key, *message) for key, message, _ in writes],
         ),
         Statement(
@@ -236,8 +239,10 @@ _MESSAGE: dict[str, Check] = {
     "metadata": _is_text,
     "attachments": _is_text,
     "reply_to": _is_time,
+    "finish_reason": _is_text,
 }
-_MESSAGE_COLUMNS = ", ".join(_MESSAGE)
+# A message of version 1 has no finish reason: answers were only known as whole then.
+_MESSAGE_COLUMNS = ", ".join([*_MESSAGE][:-1]) + ", coalesce(finish_reason, iif(is_agent, 'stop', ''))"
 
 SESSIONS = f"SELECT {', '.join(_SESSION)} FROM sessions LEFT JOIN states USING (key)"
 SESSION = f"{SESSIONS} WHERE key = ?"

@@ -15,6 +15,7 @@ from scenarios.observed import Violation
 NEVER = 1 << 62
 
 Reply = Callable[[str], str]
+_REASONS = ("stop", "length", "content_filter")
 _LATER_MS = 1000  # a message's timestamp is not further than this from when it was taken up
 
 
@@ -187,6 +188,9 @@ class History:
     def _check_reply(self, wire: Json, numbers: Sequence[int]) -> None:
         if not self.answers or wire["authorId"] != self.agent or not wire["content"]:
             raise Violation("4 agent", f"an answer that nobody gives: {wire}", *numbers)
+        reasons = _REASONS if self._reply is None else ("stop",)
+        if wire.get("finishReason") not in reasons:
+            raise Violation("11 finishReason", f"an answer that ends for no reason known: {wire}", *numbers)
         if self._owed <= 0:
             raise Violation("4 turns", f"more answers than messages: {wire}", *numbers)
         if self._reply is not None and self._awaited[wire["content"]] <= 0:
@@ -195,6 +199,8 @@ class History:
         self._owed -= 1
 
     def _check_said(self, wire: Json, numbers: Sequence[int]) -> None:
+        if "finishReason" in wire:
+            raise Violation("11 finishReason", f"an answer's end on a message of a user: {wire}", *numbers)
         at = epoch_ms(wire["createdAt"])
         fitting = [one for one in self.asked if one.at_ms <= at and one.fields.items() <= wire.items()]
         if fitting:

@@ -553,7 +553,10 @@ def test_a_message_carries_its_author_and_everything_that_was_sent() -> None:
     assert sent.message == Message("m-1", at(1), "user", False, "hello", '{"k":1}', "[]")
     assert sent.events[0].data == Broadcast(sent.message)
     answered = step(sent.session, ANSWER, at(2))
-    assert answered.message == Message("m-2", at(2), "agent", True, "hi", "{}", "", ANSWER.turn_at)
+    assert answered.message == Message("m-2", at(2), "agent", True, "hi", "{}", "", ANSWER.turn_at, "stop")
+    cut = step(sent.session, ANSWER._replace(finish_reason="length"), at(2))
+    assert cut.message == answered.message._replace(finish_reason="length")
+    assert cut.events[0].data == Broadcast(cut.message)
 
 
 def test_a_failed_turn_says_for_which_message_and_why() -> None:

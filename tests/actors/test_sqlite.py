@@ -28,7 +28,7 @@ from actors.stores.base import (
 )
 from actors.stores.sqlite import WAITING_MAX, SqliteStore
 from actors.stores.sqlite_checkpoints import WRITES_BUSY
-from actors.stores.sqlite_schema import PAGE_BYTES
+from actors.stores.sqlite_schema import PAGE_BYTES, SCHEMA_VERSION
 from actors.stores.sqlite_writer import SMALL
 
 NOW = 1_800_000_000_000
@@ -149,7 +149,7 @@ def damaged(path: Path) -> None:
 def from_a_newer_server(path: Path) -> None:
     trio.run(SqliteStore(path).close)
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
 
 
@@ -159,7 +159,7 @@ def from_a_newer_server(path: Path) -> None:
         (not_a_database, "is not a database: move it away or name another file"),
         (damaged, "^pages of .*vigil.db are damaged: copy it and .*vigil.db-wal away before anything else"),
         (somebody_elses, "belongs to another program: name another file"),
-        (from_a_newer_server, "has schema version 2, this server reads 1: start the version"),
+        (from_a_newer_server, "has schema version 3, this server reads up to 2: start the version"),
     ],
 )
 def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(

@@ -202,18 +202,20 @@ async def test_history_is_exact_for_all_bounds_and_limits(store: Store) -> None:
 async def test_a_message_comes_back_whole(place: Place, store: Store) -> None:
     messages = [
         Message("m-1", NOW, "user-1", False, "grüß dich\n\t🙂", '{"a":[1,{"b":true}]}', '[{"type":"image"}]'),
-        Message("m-2", NOW + 1, "agent-123", True, "y" * 10_000, "{}", ""),
+        Message("m-2", NOW + 1, "agent-123", True, "y" * 10_000, "{}", "", NOW, "stop"),
+        Message("m-3", NOW + 2, "agent-123", True, "z", "{}", "", NOW, "length"),
+        Message("m-4", NOW + 3, "agent-123", True, "z", "{}", "", NOW, "content_filter"),
     ]
     await store.commit([InsertSession(session(1)), *(InsertMessage(1, one, "") for one in messages)])
     await place.restart()
     page = await place.store.history(1, None, None, 50)
     assert page.messages == messages[::-1]
-    assert [type(one.is_agent) for one in page.messages] == [bool, bool]
+    assert {type(one.is_agent) for one in page.messages} == {bool}
 
 
 async def test_a_reply_is_found_by_the_message_that_it_answers(store: Store) -> None:
     await store.commit([InsertSession(session(1)), InsertSession(session(2))])
-    reply = message(NOW + 5)._replace(is_agent=True, reply_to=NOW)
+    reply = message(NOW + 5)._replace(is_agent=True, reply_to=NOW, finish_reason="length")
     await store.commit([InsertMessage(1, one, "") for one in (message(NOW), message(NOW + 1), reply)])
     await store.commit([InsertMessage(2, message(NOW), "")])
     assert await store.reply_to(1, NOW) == reply

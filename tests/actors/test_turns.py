@@ -1,7 +1,7 @@
 """Agent turns: one at a time, bounded, beside the actor, and committed at each step (spec section 4)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import trio
@@ -14,6 +14,7 @@ from actors.errors import AgentFailed, Overloaded, SessionBroken
 from actors.events import AgentError, Broadcast, Event
 from actors.hub import Chunk
 from actors.lifecycle import Heartbeat, Renew, Send, step
+from actors.records import FinishReason
 from actors.session import SessionActor
 from actors.stores.base import InsertMessage, UpdateTurn
 from actors.turns import WAITING_MAX
@@ -43,7 +44,7 @@ def turn_states(store: FaultyStore) -> list[str]:
 class Telling:
     """Answers as it is told."""
 
-    def __init__(self, *replies: str | Exception) -> None:
+    def __init__(self, *replies: str | Reply | Exception) -> None:
         self.replies = list(replies)
         self.looked_back: Sequence[str] = ()
 
@@ -54,7 +55,7 @@ class Telling:
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
-        return Reply(reply, '{"by":"me"}')
+        return reply if isinstance(reply, Reply) else Reply(reply, '{"by":"me"}')
 
 
 async def test_each_state_of_a_turn_is_committed(autojump_clock: MockClock) -> None:
@@ -114,6 +115,19 @@ async def test_an_agent_sees_the_history_before_its_message_newest_first(autojum
         assert agent.looked_back == ["one", "first"]
         page = await directory.store.history(actor.session.key, None, None, 1)
         assert (page.messages[0].metadata, page.messages[0].is_agent) == ('{"by":"me"}', True)
+
+
+@pytest.mark.parametrize("reason", get_args(FinishReason))
+async def test_why_an_answer_ends_is_committed_with_it(
+    autojump_clock: MockClock, reason: FinishReason
+) -> None:
+    agent = Telling(Reply("one", finish_reason=reason))
+    async with running_directory(agents=with_agent(agent)) as directory:
+        actor = await new_actor(directory, "patient")
+        await send(actor, "first")
+        await wait_all_tasks_blocked()
+        page = await directory.store.history(actor.session.key, None, None, 2)
+        assert [message.finish_reason for message in page.messages] == [reason, ""]
 
 
 @pytest.mark.parametrize(

@@ -425,6 +425,16 @@ def _(patch: Patch) -> None:
     patch.setattr(Hub, "say", say)
 
 
+@_breaks(11, "answers-do-not-say-why-they-end", "an agent's message has no finishReason")
+def _(patch: Patch) -> None:
+    real = answers.message
+
+    def message(said: Message) -> Any:
+        return real(said._replace(finish_reason=""))
+
+    _everywhere(patch, real, message)
+
+
 # --- who may
 
 

@@ -114,6 +114,7 @@ SHOWN: dict[str, Shown] = {
     "renewals-are-not-counted": Shown(1, "3 sendMessage"),
     "renewals-count-at-the-cap": Shown(3, "3 sendMessage"),
     "activity-is-not-noted": Shown(1, "3 expired"),
+    "answers-do-not-say-why-they-end": Shown(1, "11 finishReason"),
     "heartbeat-renews-without-auto-renew": Shown(1, "3 heartbeat"),
     "renew-is-activity": Shown(1, "3 renewSession"),
     "renewed-at-the-cap": Shown(1, "3 renewSession"),

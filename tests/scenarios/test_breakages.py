@@ -57,6 +57,7 @@ NOTICED_BY: Mapping[str, tuple[str, ...]] = {
     "a-crash-loses-a-message": ("crash_in_a_talk", "clean_restart"),
     "failures-without-the-message": ("failing_agent", "hanging_agent"),
     "nothing-is-streamed": ("streamed_reply",),
+    "answers-do-not-say-why-they-end": ("streamed_reply",),
     "token-opens-other-sessions": ("tokens",),
     "window-one-too-large": ("burst_at_the_limit", "bad_input", "bounded_memory"),
     "window-a-millisecond-long": ("burst_at_the_limit", "refused_requests_are_free"),

@@ -263,6 +263,12 @@ PAGE_LIES: dict[str, tuple[str, Wrong]] = {
     "hasMore without more": ("4 hasMore", becomes(hasMore=True)),
     "cursors of another page": ("4 cursors", becomes(cursors__before=5)),
     "the same message twice": ("4 order", lambda body: body["messages"].append(body["messages"][-1])),
+    "an answer that does not say why it ends": (
+        "11 finishReason",
+        lambda body: body["messages"][0].pop("finishReason"),
+    ),
+    "an echo that was cut": ("11 finishReason", becomes(messages__0__finishReason="length")),
+    "a question that says why it ends": ("4 message", becomes(messages__1__finishReason="stop")),
     "an echo that nobody gave": (
         "5 answer",
         lambda body: body["messages"].insert(

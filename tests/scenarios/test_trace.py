@@ -4,11 +4,12 @@ import io
 import json
 import marshal
 import os
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ import vigil
 from actors.agents.base import AgentEntry, Reply, Turn
 from actors.errors import AgentFailed
 from actors.limits import Limit
-from actors.records import TimeoutConfig
+from actors.records import FinishReason, TimeoutConfig
 from scenarios import determinism
 from scenarios.in_process import InProcessServer, running_in_process, virtual_plan
 from scenarios.trace import Trace, TraceError, read
@@ -40,7 +41,8 @@ class Moody:
         await trio.sleep(stream.uniform(0.1, 20))
         if stream.random() < 0.2:
             raise AgentFailed("not today")
-        return Reply(f"{turn.message.content}, you said", '{"mood":"good"}')
+        reason = stream.choice(get_args(FinishReason))
+        return Reply(f"{turn.message.content}, you said", '{"mood":"good"}', reason)
 
 
 AGENTS = {
@@ -191,6 +193,33 @@ def test_one_changed_rule_shows_in_exactly_the_answers_that_tell_it(tmp_path: Pa
         for difference in differences
         if difference.path == "timeoutConfig.warningThresholdMinutes"
     }
+
+
+def test_an_answer_that_was_cut_is_cut_in_the_replay_as_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "trace.jsonl"
+    recorded(file, 10, content=False)
+    lines = file.read_text().splitlines(keepends=True)
+    cut = [n for n, line in enumerate(lines) if '"to"' in line and '"finishReason":"length"' in line]
+    assert cut
+    for n in cut:
+        lines[n] = lines[n].replace('"finishReason":"length"', '"finishReason":"stop"')
+    file.write_text("".join(lines))
+    differences = replay(read(file)).differences
+    assert {(one.path.rpartition(".")[2], one.recorded, one.replayed) for one in differences} == {
+        ("finishReason", '"length"', '"stop"')
+    }
+
+
+def test_a_recording_of_before_there_were_finish_reasons_is_replayed_without_a_difference(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "trace.jsonl"
+    recorded(file, 10, content=False)
+    older, count = re.subn(r',"finishReason":"\w+"', "", file.read_text())
+    assert count > 10
+    assert "finishReason" not in older
+    file.write_text(older)
+    assert replay(read(file)).differences == []
 
 
 def test_a_limit_of_one_more_shows_in_the_first_request_that_it_lets_in(tmp_path: Path) -> None:

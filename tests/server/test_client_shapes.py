@@ -110,4 +110,4 @@ async def test_limit_before_and_after_as_strings_page_through_the_history(
     newer = await call(api, "GET", f"/{session_id}/messages?after={cursors['before']}")
     assert (len(older["messages"]), len(newer["messages"])) == (4, 1)
     fields = {"id", "content", "authorId", "isAgent", "createdAt", "metadata"}
-    assert all(set(message) == fields for message in older["messages"])
+    assert all(set(message) - {"finishReason"} == fields for message in older["messages"])

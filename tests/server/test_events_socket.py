@@ -109,7 +109,7 @@ async def test_every_change_is_an_event_and_ids_count_by_one(served: Served) -> 
     assert data[1] == {name: sent[name] for name in data[1] if name != "isAgent"} | {"isAgent": False}
     assert data[2]["expiresAt"] == sent["sessionStatus"]["expiresAt"]
     assert data[3] == {"messageId": sent["id"], "text": "re: hi"}
-    assert (data[4]["content"], data[4]["isAgent"]) == ("re: hi", True)
+    assert (data[4]["content"], data[4]["isAgent"], data[4]["finishReason"]) == ("re: hi", True, "stop")
     assert data[5] == {"expiresAt": renewed["expiresAt"], "renewalCount": renewed["renewalCount"]}
     assert data[6] == {name: retimed[name] for name in ("timeoutConfig", "expiresAt", "renewalCount")}
     assert data[9] == {"messageId": asked["id"], "code": "AGENT_FAILED", "message": "As you wish"}

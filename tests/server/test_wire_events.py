@@ -46,7 +46,7 @@ SESSION = Session(
 )
 FILES = '[{"type":"image","url":"https://example.com/a.png","name":"a.png"}]'
 SAID = Message("m-1", START_MS, "user-456", False, "h\u00ed \u2028", "{}", FILES)
-ANSWER = Message("m-2", START_MS + 1, "agent-123", True, "ho", '{"mood":"fine"}', "", START_MS)
+ANSWER = Message("m-2", START_MS + 1, "agent-123", True, "ho", '{"mood":"fine"}', "", START_MS, "length")
 
 EVENTS: list[tuple[EventData, str, dict[str, Any]]] = [
     (
@@ -91,6 +91,7 @@ EVENTS: list[tuple[EventData, str, dict[str, Any]]] = [
             "isAgent": True,
             "createdAt": "2026-11-22T09:00:00.001Z",
             "metadata": {"mood": "fine"},
+            "finishReason": "length",
         },
     ),
     (Renewed(START_MS + 1_800_000, 3), "sessionRenewed", {"expiresAt": HALF_PAST, "renewalCount": 3}),

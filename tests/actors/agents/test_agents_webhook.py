@@ -72,7 +72,8 @@ async def test_history_goes_along_when_it_is_asked_for_oldest_first(
     nursery: trio.Nursery, post_to: Any
 ) -> None:
     server = await serve(nursery, GOOD)
-    earlier = [message("a", -3), message("b", -2, is_agent=True), message("too old", -9)]
+    reply = message("b", -2, is_agent=True, finish_reason="length")
+    earlier = [message("a", -3), reply, message("too old", -9)]
     await post_to(server, history_messages=2).reply(Talk("c", earlier).turn)
     history = server.asked[0].json["history"]
     assert [(one["content"], one["authorId"], one["isAgent"]) for one in history] == [
@@ -88,6 +89,8 @@ async def test_history_goes_along_when_it_is_asked_for_oldest_first(
         "authorId",
         "isAgent",
     }
+    assert history[1].keys() == {*history[0], "finishReason"}
+    assert history[1]["finishReason"] == "length"
 
 
 async def test_the_body_is_signed_with_the_time_in_the_header(nursery: trio.Nursery, post_to: Any) -> None:
@@ -116,6 +119,29 @@ async def test_an_answer_may_leave_metadata_out(nursery: trio.Nursery, post_to: 
     assert await post_to(server).reply(Talk("Hi").turn) == Reply("Hello", "{}")
 
 
+@pytest.mark.parametrize("reason", ["stop", "length", "content_filter"])
+async def test_an_answer_may_say_why_it_ends(nursery: trio.Nursery, post_to: Any, reason: Any) -> None:
+    server = await serve(nursery, answer(200, {"content": "Hello", "finishReason": reason}))
+    assert await post_to(server).reply(Talk("Hi").turn) == Reply("Hello", "{}", reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'\xef\xbb\xbf{"content": "Hello"}', "application/json"),
+        (b' \r\n{"content": "Hello"}\r\n', "text/html; charset=latin-1"),
+        (b'{"content": "Hello", "error": null}', "text/event-stream"),
+        (b'{"content": "Hello", "error": false}', ""),
+        (b'{"content": "Hello", "error": {}}', "application/json"),
+    ],
+)
+async def test_an_answer_counts_whatever_is_around_it(
+    nursery: trio.Nursery, post_to: Any, body: bytes, kind: str
+) -> None:
+    server = await serve(nursery, answer(200, body, Content_Type=kind))
+    assert await post_to(server).reply(Talk("Hi").turn) == Reply("Hello")
+
+
 def six_levels() -> dict[str, Any]:
     return {"2": {"3": {"4": {"5": {"6": {}}}}}}
 
@@ -126,10 +152,20 @@ BAD_ANSWERS = [
     (answer(204), "not JSON"),
     (answer(200, b'{"content": "a", "content": "b"}'), "not JSON"),
     (answer(200, b'{"content": "\\udc00"}'), "not JSON"),
-    (answer(200, {}), "not {content, metadata}"),
-    (answer(200, {"content": 5}), "not {content, metadata}"),
-    (answer(200, {"content": None}), "not {content, metadata}"),
-    (answer(200, {"content": "a", "text": "b"}), "not {content, metadata}"),
+    (answer(200, {}), "not {content, metadata, finishReason}"),
+    (answer(200, {"content": 5}), "not {content, metadata, finishReason}"),
+    (answer(200, {"content": None}), "not {content, metadata, finishReason}"),
+    (answer(200, {"content": "a", "text": "b"}), "not {content, metadata, finishReason}"),
+    (answer(200, {"content": "a", "error": "boom"}), "reported an error"),
+    (answer(200, {"content": "a", "error": {"message": "boom"}}), "reported an error"),
+    (answer(200, {"error": {"message": SECRET}}), "reported an error"),
+    (answer(200, {"error": None}), "not {content, metadata, finishReason}"),
+    (answer(200, {"content": "a", "finishReason": "cancelled"}), "a finishReason that is none"),
+    (answer(200, {"content": "a", "finishReason": "STOP"}), "a finishReason that is none"),
+    (answer(200, {"content": "a", "finishReason": None}), "a finishReason that is none"),
+    (answer(200, {"content": "a", "finishReason": ["stop"]}), "a finishReason that is none"),
+    (answer(200, b"data: Hello\n\n", Content_Type="text/event-stream"), "not JSON"),
+    (answer(200, b"\x1f\x8b\x08", Content_Encoding="gzip"), "compressed its answer"),
     (answer(200, {"content": ""}), "empty answer"),
     (answer(200, {"content": "x" * (ANSWER_CHARACTERS_MAX + 1)}), "too long"),
     (answer(200, {"content": "x" * 10 * 1024 * 1024}), "too long"),
@@ -169,7 +205,10 @@ async def test_anything_else_is_a_failure_and_is_not_posted_again(
     "passing",
     [
         answer(429, Retry_After="0"),
+        answer(429, Retry_After="0.01"),
+        answer(503, Retry_After_Ms="10", Retry_After="3600"),
         answer(503),
+        answer(529),
         hang_up,
         streamed(b'{"content"', kind="application/json", then=hang_up),
     ],
