@@ -18,6 +18,7 @@ from server.command_line import (
     typed_data_dir,
     typed_settings,
 )
+from server.refusal import refusal
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = arguments.run(arguments)
     except VigilError as error:
-        print(*(f"vigil: {line}" for line in str(error).splitlines()), sep="\n", file=sys.stderr)
+        print(refusal(error), file=sys.stderr)
         return 2
     return code
 

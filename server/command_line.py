@@ -6,19 +6,18 @@ Starts nothing: `vigil.py` gives each command its function and turns errors into
 import argparse
 import json
 import shlex
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib.metadata import version
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
+from server.auth import SCOPES
 from server.keys import ENVIRONMENT_KEY, clear_key_file, has_clear_key, keys_table, new_key, revoke_key
+from server.parser import Parser
 from server.settings import SETTINGS, Setting, Settings
-
-WIDTH_MAX = 100
 
 
 class Command(NamedTuple):
@@ -28,18 +27,6 @@ class Command(NamedTuple):
     help: str
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace], int]
-
-
-class Parser(argparse.ArgumentParser):
-    """An argparse parser that refuses in one line, with exit code 2, and leaves out what was not typed."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(
-            formatter_class=_Help, allow_abbrev=False, argument_default=argparse.SUPPRESS, **options
-        )
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See: {self.prog} --help\n")
 
 
 class _ChosenParser(Parser):
@@ -96,8 +83,8 @@ def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
                 action="append",
                 required=True,
                 metavar="SCOPE",
-                help="what the key may do, once for each: sessions:create, sessions:read, sessions:write, "
-                "sessions:manage or sessions:health",
+                choices=SCOPES,
+                help=f"what the key may do, once for each: {', '.join(SCOPES[:-1])} or {SCOPES[-1]}",
             )
 
 
@@ -167,12 +154,6 @@ def curl_line(url: str, settings: Settings, agent_id: str = "agent-123") -> str 
         f'-H "Authorization: Bearer {key}" '
         f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
     )
-
-
-class _Help(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        width = min(WIDTH_MAX, shutil.get_terminal_size().columns)
-        super().__init__(prog, max_help_position=30, width=width)
 
 
 _KEY_ACTIONS = {

@@ -33,6 +33,7 @@ from server.hotpath import HotPath
 from server.keys import KeyRing, ensure_default_key
 from server.listener import Endpoint, ListenError, listen
 from server.protocols import Limits
+from server.refusal import refusal
 from server.settings import Settings
 
 log = structlog.get_logger()
@@ -54,7 +55,7 @@ def serve(settings: Settings) -> int:
         refusals = _refusals(error)
         if refusals is None:
             raise
-        print(*(f"vigil: {refusal}" for refusal in refusals), sep="\n", file=sys.stderr)
+        print(*map(refusal, refusals), sep="\n", file=sys.stderr)
         return 2
     return 0
 
@@ -118,14 +119,14 @@ class _SlowCollections:
 _slow_collections = _SlowCollections()
 
 
-def _refusals(error: BaseException) -> list[str] | None:
-    """The lines to say; None when there is a bug among the errors."""
+def _refusals(error: BaseException) -> list[BaseException] | None:
+    """What to tell; None when there is a bug among the errors."""
     if not isinstance(error, BaseExceptionGroup):
-        return str(error).splitlines()
+        return [error]
     expected, bugs = error.split((VigilError, ListenError))
     if bugs is not None or expected is None:
         return None
-    return [line for inner in expected.exceptions for line in _refusals(inner) or ()]
+    return [told for inner in expected.exceptions for told in _refusals(inner) or ()]
 
 
 def _run(settings: Settings) -> None:

@@ -12,6 +12,9 @@ from loadtests.bench import actors, growth, http, machine, sim, store, tables, w
 from loadtests.bench.contestants import CONTESTANTS
 from loadtests.bench.rig import BenchError
 from loadtests.bench.tables import Table, as_markdown, as_text
+from server.argument_types import whole_number
+
+ROUNDS_MAX = 1000
 
 
 class Part(NamedTuple):
@@ -61,8 +64,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"Parts: {'; '.join(f'{name} - {part.what}' for name, part in PARTS.items())}."
     )
     add = parser.add_argument
-    add("part", nargs="?", choices=[*PARTS, "all"], default="all", help="what to measure (default all)")
-    add("--rounds", type=_rounds, default=5, metavar="N", help="of which the median counts (default 5)")
+    add(
+        "part",
+        metavar="PART",
+        nargs="?",
+        choices=[*PARTS, "all"],
+        default="all",
+        help="what to measure (default all)",
+    )
+    add(
+        "--rounds",
+        type=whole_number(1, ROUNDS_MAX),
+        default=5,
+        metavar="N",
+        help="of which the median counts (default 5)",
+    )
     add("--json", type=Path, default=None, metavar="FILE", help="write everything that was found as JSON")
     add("--markdown", action="store_true", default=False, help="print the tables of PERFORMANCE.md")
 
@@ -117,9 +133,3 @@ def _write(file: Path | None, found: dict[str, Any]) -> None:
         file.write_text(json.dumps(found, indent=2) + "\n")
     except OSError as error:
         raise BenchError(f"cannot write {file}: {error.strerror}") from error
-
-
-def _rounds(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)

@@ -16,7 +16,7 @@ import pytest
 from actors.errors import VigilError
 from loadtests import load
 from loadtests.verdict import Exit
-from server.command_line import Parser
+from server.parser import Parser
 from tests.loadtests.limiters import FAULTS
 from tests.measure import PROVING
 from tests.process import KEY

@@ -16,7 +16,6 @@ from actors.limits import Limit
 from actors.records import TimeoutConfig
 from server.command_line import (
     Command,
-    Parser,
     add_keys_arguments,
     add_serve_arguments,
     command_parser,
@@ -28,6 +27,7 @@ from server.command_line import (
 )
 from server.data_dir import open_data_dir
 from server.keys import clear_key_file, ensure_default_key, new_key, read_keys
+from server.parser import Parser
 from server.settings import SETTINGS, Settings, SettingsError, load_settings, unknown_variables
 
 TODAY = date(2026, 11, 22)

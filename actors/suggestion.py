@@ -1,0 +1,11 @@
+"""What somebody may have meant by a word that is not known. Pure; every message about such a word ends with it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(typed: str, known: Iterable[str]) -> str:
+    """`: did you mean X?` when one of `known` is near, whatever its case; else nothing."""
+    by_lower = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(typed.lower(), by_lower, n=1)
+    return f": did you mean {by_lower[near[0]]}?" if near else ""
