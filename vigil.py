@@ -43,6 +43,19 @@ def _agents(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _completed_shells(parser: argparse.ArgumentParser) -> None:
+    from server import completion
+
+    completion.add_arguments(parser)
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    from server import completion
+
+    print(completion.script(arguments.shell, command_parser(COMMANDS)))
+    return 0
+
+
 def _of(name: str, meaning: str, module: str) -> Command:
     """A command whose module has `add_arguments` and `run`."""
 
@@ -64,6 +77,9 @@ COMMANDS = (
     _of("simulate", "let a thousand people live a bad day, in virtual time", "scenarios.simulation_command"),
     _of("load", "prove a server's limits under load", "loadtests.load"),
     _of("bench", "measure how fast it is, against ceilings and peers", "loadtests.bench.command"),
+    Command(
+        "completion", "print what a shell completes commands and options with", _completed_shells, _completion
+    ),
 )
 
 

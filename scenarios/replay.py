@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--library",
         nargs="*",
+        choices=shipped.names(),
         default=None,
         metavar="NAME",
         help="scripts that come with Vigil, by name; all of them without one",

@@ -1,26 +1,18 @@
 """The library that comes with Vigil, by name: `warnings` is `library/warnings.yaml`, wherever Vigil is installed."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
-from actors.suggestion import did_you_mean
-from scenarios.errors import ScenarioError
-
 _FOLDER = Path(__file__).with_name("library")
-
-
-class UnknownScript(ScenarioError):
-    """The library has no script of that name."""
 
 
 def names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
-def files(wanted: Iterable[str]) -> list[Path]:
-    """The scripts of these names, in their order; all of them when none is named. Raises UnknownScript."""
-    known = names()
-    return [_file(name.removesuffix(".yaml"), known) for name in wanted] or [_path(name) for name in known]
+def files(wanted: Sequence[str]) -> list[Path]:
+    """The scripts of these names, in their order; all of them when none is named."""
+    return [_path(name) for name in wanted or names()]
 
 
 def instead_of(path: Path) -> str:
@@ -29,13 +21,6 @@ def instead_of(path: Path) -> str:
         return f". The library's is played by its name: vigil replay --library {path.stem}"
     is_folder = path.name == _FOLDER.name
     return ". The library that comes with Vigil: vigil replay --library" if is_folder else ""
-
-
-def _file(name: str, known: Iterable[str]) -> Path:
-    if name not in known:
-        near = did_you_mean(name, known) or f". It has {', '.join(known)}"
-        raise UnknownScript(f"the library has no script {name!r}{near}")
-    return _path(name)
 
 
 def _path(name: str) -> Path:

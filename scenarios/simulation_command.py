@@ -61,7 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="H",
         help="how long they do (default 24)",
     )
-    add("--mix", choices=list(MIXES), default="realistic", help="what kinds of people (default realistic)")
+    add(
+        "--mix",
+        choices=list(MIXES),
+        default="realistic",
+        metavar="MIX",
+        help=f"what kinds of people: {', '.join(MIXES)} (default realistic)",
+    )
     add(
         "--faults",
         type=_faults,

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 
 
@@ -23,10 +24,7 @@ def number(*, most: float, least: float | None = None) -> Callable[[str], float]
     said = f"a number {'above 0' if least is None else f'from {least:g}'} to {most:g}"
 
     def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = float(text) if _DECIMAL.fullmatch(text) else math.nan
         if not (0 if least is None else least) <= value <= most or (least is None and not value):
             raise argparse.ArgumentTypeError(f"{text[:_SHOWN]!r} is not {said}")
         return value
@@ -35,4 +33,5 @@ def number(*, most: float, least: float | None = None) -> Callable[[str], float]
 
 
 _DIGITS_MAX = 20
+_DECIMAL = re.compile(r"\d{1,20}(\.\d{1,20})?", re.ASCII)
 _SHOWN = 60

@@ -29,23 +29,27 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
 
 
-class _ChosenParser(Parser):
+class ChosenParser(Parser):
     """A command's own parser, which gets its arguments when the command was chosen."""
 
     command: Command | None = None
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        self.fill()
+        return super().parse_known_args(*arguments, **options)
+
+    def fill(self) -> None:
+        """Give it its arguments, if it has none yet."""
         command, self.command = self.command, None
         if command is not None:
             command.add_arguments(self)
-        return super().parse_known_args(*arguments, **options)
 
 
 def command_parser(commands: Iterable[Command]) -> Parser:
     """The parser of `vigil`. What it parses has `run`, the chosen command's function."""
     parser = Parser(prog="vigil", description="A Sessions API server where every live session is a task.")
     parser.add_argument("--version", action="version", version=f"vigil {version('vigil-sessions')}")
-    choice = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_ChosenParser)
+    choice = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=ChosenParser)
     for command in commands:
         child = choice.add_parser(command.name, help=command.help, description=_sentence(command.help))
         child.command = command

@@ -242,8 +242,8 @@ def _check_scopes(scopes: Iterable[str]) -> tuple[Scope, ...]:
     asked = set(scopes)
     unknown = sorted(asked.difference(SCOPES))
     if unknown:
-        near = did_you_mean(unknown[0], SCOPES) or f". The scopes are {', '.join(SCOPES)}"
-        raise KeysError(f"There is no scope {unknown[0]!r}{near}")
+        near = did_you_mean(unknown[0], SCOPES)
+        raise KeysError(f"There is no scope {unknown[0]!r}. The scopes are {', '.join(SCOPES)}{near}")
     if not asked:
         raise KeysError(f"A key needs a scope. The scopes are {', '.join(SCOPES)}")
     return tuple(scope for scope in SCOPES if scope in asked)

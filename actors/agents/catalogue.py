@@ -157,7 +157,8 @@ def _agent(
         return [Problem(document.line(path), path, "must be a mapping with id and kind")]
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        said = f"must be one of {', '.join(KINDS)}{did_you_mean(str(kind), KINDS)}"
+        near = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
+        said = f"must be one of {', '.join(KINDS)}{near}"
         return [Problem(document.line((*path, "kind")), (*path, "kind"), said)]
     try:
         return KINDS[kind].model_validate(fields, context=environ)

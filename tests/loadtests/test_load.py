@@ -134,7 +134,6 @@ def test_a_target_that_is_not_there_is_said_in_one_line(capfd: pytest.CaptureFix
         (["limits", "--session-limit=60"], "--session-limit: '60' is not a limit"),
         (["limits", "--run-time=soon"], "--run-time 'soon' is not a time"),
         (["limits", "--threshold=p99"], "'p99' is not a threshold"),
-        (["limits", "--processes=0"], "--processes 0"),
         (["limits", "--report=/no/such/place/report.html"], "there is no directory /no/such/place"),
     ],
 )

@@ -321,7 +321,7 @@ def test_a_bad_key_from_the_environment_is_refused_and_not_shown(
 def test_the_key_has_no_flag_so_that_no_process_list_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, line = refusal("serve --api-key aaaaaaaaaaaaaaaa", capsys)
     assert code == 2
-    assert "unrecognized arguments" in line
+    assert "there is no option --api-key. See" in line
 
 
 @pytest.mark.parametrize(
@@ -397,13 +397,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "names"),
     [
-        ("", "COMMAND"),
         ("fly", "'fly'"),
         ("serve --prot 3000", "--prot"),
         ("serve --por 3000", "--por"),
         ("serve --port", "--port"),
         ("serve now", "now"),
-        ("keys", "ACTION"),
         ("keys new reader", "--scope"),
         ("keys new --scope sessions:read", "NAME"),
         ("keys revoke", "NAME"),
