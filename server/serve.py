@@ -39,6 +39,7 @@ from server.settings import Settings
 log = structlog.get_logger()
 
 RECORDING_FLUSH_S = 0.25
+_PAGES = (("Documentation", "/docs"),)  # for people, as the banner names them
 _ANSWER_S = 5.0
 _UUID_DIGITS = 32
 _IDS_AT_ONCE = 256
@@ -237,6 +238,8 @@ async def _listen(told_to_stop: trio.Event, settings: Settings, running: Site, a
 
 def _announce(settings: Settings, url: str, agent_id: str) -> None:
     print(f"Vigil is listening on {url}")
+    for name, path in _PAGES:
+        print(f"{name}: {url}{path}")
     if line := curl_line(url, settings, agent_id):
         print(f"Try it:\n  {line}")
     sys.stdout.flush()
