@@ -48,6 +48,20 @@ def _agents(arguments: "Namespace") -> int:
     return 0
 
 
+def _completed_shells(parser: "ArgumentParser") -> None:
+    from server import completion
+
+    completion.add_arguments(parser)
+
+
+def _completion(arguments: "Namespace") -> int:
+    from server import completion
+    from server.command_line import command_parser
+
+    print(completion.script(arguments.shell, command_parser(commands())))
+    return 0
+
+
 def _of(name: str, meaning: str, module: str) -> "Command":
     """A command whose module has `add_arguments` and `run`."""
     from server.command_line import Command
@@ -62,7 +76,8 @@ def _of(name: str, meaning: str, module: str) -> "Command":
     return Command(name, meaning, add_arguments, run)
 
 
-def _commands() -> "tuple[Command, ...]":
+def commands() -> "tuple[Command, ...]":
+    """All subcommands, in the order in which the help shows them."""
     from server import command_line
     from server.command_line import Command
 
@@ -78,6 +93,12 @@ def _commands() -> "tuple[Command, ...]":
         ),
         _of("load", "prove a server's limits under load", "loadtests.load"),
         _of("bench", "measure how fast it is, against ceilings and peers", "loadtests.bench.command"),
+        Command(
+            "completion",
+            "print what a shell completes commands and options with",
+            _completed_shells,
+            _completion,
+        ),
     )
 
 
@@ -98,7 +119,7 @@ def main(argv: "Sequence[str] | None" = None) -> int:
 def _run(words: "Sequence[str]") -> int:
     from server.command_line import command_parser
 
-    arguments = command_parser(_commands()).parse_args(words)
+    arguments = command_parser(commands()).parse_args(words)
     code: int = arguments.run(arguments)
     return code
 

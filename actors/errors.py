@@ -19,7 +19,7 @@ VigilError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from actors.limits import Refused
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 class VigilError(Exception):
     """The root. Everything below it is expected; anything else that is raised is a bug."""
+
+    example: ClassVar[str] = ""  # of a file that is wrong: how one that is right could look
 
 
 class SessionNotFound(VigilError):

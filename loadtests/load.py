@@ -5,9 +5,7 @@ Owns the order of things. Who comes is in `mixes.py`, what they saw in `evidence
 """
 
 import argparse
-import importlib.util
 import json
-import math
 import os
 import secrets
 import shutil
@@ -42,12 +40,15 @@ from loadtests.thresholds import Threshold, parse
 from loadtests.verdict import WORDS, Ending, Exit, Run, Verdict
 from loadtests.verdict_text import WIDTH, text
 from scenarios.junit import junit
+from server.argument_types import number, whole_number
+from server.extras import need
 
 STOP_TIMEOUT_S = 20
 OVERDUE_S = 60.0  # beyond its time and what people get to stop, a run is given up
 PROGRESS_S = 1.0
 SPAWN_PER_WORKER_MAX = 100  # a second; Locust warns above
 
+PEOPLE_MAX, PROCESSES_MAX, SCALE_MAX = 100_000, 256, 100_000
 _HOUR_S = 3600
 
 
@@ -110,13 +111,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--api-key", metavar="KEY", default="", help="a key of that server with all scopes (VIGIL_API_KEY)")
     add("--agent", metavar="ID", action="append", default=None, help=f"its agents, each once ({DEMO_AGENT})")
-    add("--users", metavar="N", type=int, default=0, help="how many people; limits brings its own")
+    add(
+        "--users",
+        metavar="N",
+        type=whole_number(0, PEOPLE_MAX),
+        default=0,
+        help="how many people; limits brings its own",
+    )
     add("--run-time", metavar="TIME", default="", help="90s, 2m or 1h30m")
-    add("--processes", metavar="N", type=int, default=1, help="Locust processes (1)")
+    add(
+        "--processes",
+        metavar="N",
+        type=whole_number(1, PROCESSES_MAX),
+        default=1,
+        help="Locust processes (1)",
+    )
     add(
         "--time-scale",
         metavar="N",
-        type=float,
+        type=number(most=SCALE_MAX),
         default=None,
         help="how fast its own server's time runs (1); that of one at --url is read from its answers",
     )
@@ -138,8 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run one load test. Gives the exit code (`verdict.Exit`); raises LoadError for a command that cannot be run."""
     plan = _plan(arguments, os.environ.get("VIGIL_API_KEY", ""))
-    if importlib.util.find_spec("locust") is None:
-        raise LoadError("vigil load needs Locust: pip install 'vigil-sessions[load]'")
+    need("vigil load", "load", "gevent", "geventhttpclient", "locust", "websocket")
     for path in (arguments.report, arguments.json, arguments.junit):
         if path is not None and not path.parent.is_dir():
             raise LoadError(f"there is no directory {path.parent}: make it, or write {path.name} elsewhere")
@@ -181,11 +193,6 @@ def _plan(arguments: argparse.Namespace, key: str) -> Plan:
     """Raises LoadError, or BadThreshold."""
     profile = mixes.PROFILES[arguments.profile]
     limits = limits_of(arguments)
-    for flag in ("users", "processes"):
-        if getattr(arguments, flag) < (flag == "processes"):
-            raise LoadError(f"--{flag} {getattr(arguments, flag)} is not a number of them")
-    if arguments.time_scale is not None and not 0 < arguments.time_scale < math.inf:
-        raise LoadError("--time-scale must be above 0")
     people = sum(profile.counts.values()) or arguments.users or profile.people
     if arguments.url:
         Target.parse(arguments.url)

@@ -40,12 +40,13 @@ _UNITS: Mapping[str, Mapping[Unit, float]] = MappingProxyType(
     }
 )
 _OF_THE_WHOLE_RUN = frozenset({"unsent", "undecided"})
-_EXAMPLES = "p99<250ms, send.p95<80ms, errors<1%, rate>100/s"
 _PERCENT_MAX = 100.0
 
 
 class BadThreshold(VigilError):
     """A threshold that cannot be read."""
+
+    example = "p99<250ms, send.p95<80ms, errors<1%, rate>100/s"
 
 
 class Threshold(NamedTuple):
@@ -81,7 +82,7 @@ def parse(text: str) -> Threshold:
     """Read one threshold. Raises BadThreshold with what is wrong and how it is written."""
     match = _SHAPE.fullmatch(text.strip())
     if match is None:
-        raise BadThreshold(f"{text!r} is not a threshold: write it like one of {_EXAMPLES}")
+        raise BadThreshold(f"{text!r} is not a threshold")
     metric, unit = match["metric"], match["unit"]
     percent = _percent(text, metric)
     units = _units(text, metric)

@@ -2,12 +2,12 @@
 sense where it stands. It walks through a script in the order in which its steps run, and plays nothing.
 """
 
-import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from actors.agents.catalogue import DEMO_ID
+from actors.suggestion import did_you_mean
 from scenarios import durations
 from scenarios.paths import names_used
 from scenarios.script import REQUESTS, Script, Step
@@ -47,10 +47,7 @@ def faults(script: Script) -> Iterator[Fault]:
 def close_to(typed: str, names: Iterable[str]) -> str:
     """The end of a message about a word that is not known."""
     known = sorted(names)
-    like = difflib.get_close_matches(typed, known, n=1)
-    if like:
-        return f": did you mean {like[0]}?"
-    return f": expected one of {', '.join(known)}" if known else ""
+    return did_you_mean(typed, known) or (f": expected one of {', '.join(known)}" if known else "")
 
 
 def _in_steps(steps: Iterable[Step], where: Where, known: _Known, *, again: bool) -> Iterator[Fault]:

@@ -16,11 +16,11 @@ _DAYS_MAX = 30
 def parse(text: object) -> int:
     """Milliseconds of `1d2h3m4s5ms`, each part at most once and in this order. Raises ValueError."""
     if not isinstance(text, str) or re.fullmatch(PATTERN, text, re.ASCII) is None:
-        raise ValueError(f"{text!r} is not a duration: write 4m30s, 3h, 1d or 250ms")
+        raise ValueError(f"{repr(text)[:60]} is not a duration: write 4m30s, 3h, 1d or 250ms")
     parts = re.findall(r"([\d.]+)(ms|d|h|m|s)", text)
     sizes = [_UNITS_MS[unit] for _, unit in parts]
     if any(small >= big for big, small in pairwise(sizes)):
-        raise ValueError(f"{text!r} is not a duration: each unit once, the largest first")
+        raise ValueError(f"{repr(text)[:60]} is not a duration: each unit once, the largest first")
     whole = sum(float(number) * size for (number, _), size in zip(parts, sizes, strict=True))
     if whole != round(whole) or whole > _DAYS_MAX * _UNITS_MS["d"]:
         raise ValueError(f"{text!r} is not a duration in whole milliseconds of at most {_DAYS_MAX} days")

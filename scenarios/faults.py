@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal, NamedTuple, get_args
 
+from actors.suggestion import did_you_mean
 from scenarios.errors import ScenarioError
 
 Kind = Literal["crash", "slow-store", "full-store", "agent", "disconnect"]
@@ -66,7 +67,8 @@ def parse(text: str) -> tuple[Kind, ...]:
     named = text.split(",")
     for name in named:
         if name not in KINDS:
-            raise UnknownFault(f"{name!r} is not a fault: write none, all, or some of {', '.join(KINDS)}")
+            near = did_you_mean(name, KINDS) or f": write none, all, or some of {', '.join(KINDS)}"
+            raise UnknownFault(f"{name[:60]!r} is not a fault{near}")
     return tuple(kind for kind in KINDS if kind in named)
 
 

@@ -52,6 +52,16 @@ class Located(NamedTuple):
 class BadScript(ScenarioError):
     """A script that cannot be played. The text has a line for each thing that is wrong: file, line, column, what."""
 
+    example = """\
+title: Silence ends a session after its timeout
+why: Nobody's conversation may stay for ever.
+steps:
+  - create: {userId: ana, timeoutConfig: {timeoutMinutes: 30}}
+    as: talk
+  - at: 30m
+    get: talk
+    expect: {status: 410}"""
+
 
 def load(path: Path) -> Located:
     """The script of one file. Raises BadScript."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from scenarios import determinism, durations, files, reading, report, trace_command
+from scenarios import determinism, durations, files, reading, report, shipped, trace_command
 from scenarios.errors import ScenarioError
 from scenarios.player import play
 from scenarios.plays import Play
@@ -23,6 +23,7 @@ from scenarios.reading import Located
 from scenarios.script import schema
 from scenarios.targets import Opener, Unreachable, Virtual
 from server import ends, logs
+from server.argument_types import number
 
 HELD, FAILED, UNREACHABLE = 0, 1, 3
 AT_ONCE = 4  # live scripts; each may have a server of its own
@@ -33,6 +34,7 @@ Tell = Callable[[Play], None]
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `vigil replay` can be told. Every option has a default."""
+    parser.epilog = f"The library has {', '.join(shipped.names())}."
     add = parser.add_argument
     add(
         "paths",
@@ -41,6 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="scripts; a directory stands for all *.yaml in it",
+    )
+    add(
+        "--library",
+        nargs="*",
+        choices=shipped.names(),
+        default=None,
+        metavar="NAME",
+        help="scripts that come with Vigil, by name; all of them without one",
     )
     add("--schema", action="store_true", default=False, help="print the JSON Schema of a script, for editors")
     live = parser.add_argument_group(
@@ -54,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     live.add_argument("--api-key", default=None, metavar="KEY", help="of that server; else VIGIL_API_KEY")
     live.add_argument(
         "--time-scale",
-        type=_scale,
+        type=number(most=SCALE_MAX),
         default=None,
         metavar="N",
         help="how fast the time of --serve runs (1); that of --url is read from its answers",
@@ -80,8 +90,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.schema:
         print(json.dumps(schema(), indent=2))
         return HELD
+    if arguments.library is not None:
+        arguments.paths = [*arguments.paths, *shipped.files(arguments.library)]
     if not arguments.paths:
-        raise ScenarioError("say which scripts: vigil replay scenarios/library")
+        raise ScenarioError("say which scripts: vigil replay FILE.yaml, or vigil replay --library")
     files.check_places(arguments.junit, arguments.json, arguments.timeline)
     logs.configure("auto", "error")
     return _REPLAYS[_kind(arguments.paths)](arguments)
@@ -253,6 +265,9 @@ def _timeline(plays: Sequence[Play]) -> str:
 
 def _kind(paths: Sequence[Path]) -> str:
     """The suffix that all files have; a directory is one of scripts."""
+    for path in paths:
+        if not path.exists():
+            raise ScenarioError(f"{path}: there is no such file{shipped.instead_of(path)}")
     kinds = {".yaml" if path.is_dir() else path.suffix for path in paths}
     if len(kinds) > 1 or not kinds <= _REPLAYS.keys():
         known = " or ".join(f"*{kind}" for kind in _REPLAYS)
@@ -272,13 +287,3 @@ def _duration(text: str) -> int:
         return durations.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _scale(text: str) -> float:
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale <= SCALE_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0 to {SCALE_MAX}")
-    return scale

@@ -25,21 +25,45 @@ from scenarios.shrunk_script import tell
 from scenarios.simulate import Progress, simulate
 from scenarios.summary import heading, summary
 from server import ends
+from server.argument_types import number, whole_number
 
 SEED_BELOW = 1_000_000
+SEED_MAX = 2**63
 PEOPLE_MAX = 100_000
-HOURS_MAX = 720.0
+HOURS_MIN, HOURS_MAX = 0.1, 720.0
 PROGRESS_EVERY_S = 1.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--seed", type=_seed, default=None, metavar="N", help="what everything is drawn from (default: drawn)"
+        "--seed",
+        type=whole_number(0, SEED_MAX),
+        default=None,
+        metavar="N",
+        help="what everything is drawn from (default: drawn)",
     )
-    add("--people", type=_people, default=1000, metavar="N", help="how many take part (default 1000)")
-    add("--hours", type=_hours, default=24.0, metavar="H", help="how long they do (default 24)")
-    add("--mix", choices=list(MIXES), default="realistic", help="what kinds of people (default realistic)")
+    add(
+        "--people",
+        type=whole_number(1, PEOPLE_MAX),
+        default=1000,
+        metavar="N",
+        help="how many take part (default 1000)",
+    )
+    add(
+        "--hours",
+        type=number(least=HOURS_MIN, most=HOURS_MAX),
+        default=24.0,
+        metavar="H",
+        help="how long they do (default 24)",
+    )
+    add(
+        "--mix",
+        choices=list(MIXES),
+        default="realistic",
+        metavar="MIX",
+        help=f"what kinds of people: {', '.join(MIXES)} (default realistic)",
+    )
     add(
         "--faults",
         type=_faults,
@@ -157,29 +181,8 @@ def _write(file: Path | None, content: Callable[[], bytes]) -> None:
         print(f"written: {file}")
 
 
-def _seed(text: str) -> int:
-    return _between(int(text), 0, 2**63)
-
-
-def _people(text: str) -> int:
-    return _between(int(text), 1, PEOPLE_MAX)
-
-
-def _hours(text: str) -> float:
-    hours = float(text)
-    if not 0.1 <= hours <= HOURS_MAX:  # noqa: PLR2004
-        raise argparse.ArgumentTypeError(f"{text} is not between 0.1 and {HOURS_MAX:g}")
-    return hours
-
-
 def _faults(text: str) -> tuple[faults.Kind, ...]:
     try:
         return faults.parse(text)
     except faults.UnknownFault as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _between(number: int, least: int, most: int) -> int:
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{number} is not between {least} and {most}")
-    return number

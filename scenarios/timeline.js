@@ -20,8 +20,9 @@ const GLYPHS = {
   expiry: { path: "M-4.5-6H4.5L0 0L4.5 6H-4.5L0 0Z", says: "expiry" },
   fault: { path: "M-4-4L4 4M4-4L-4 4", open: true, says: "agent error" },
   expectation: { path: "M-4 0L-1 3.5L4.5-4", open: true, says: "expectation held" },
-  limited: { path: "M-6-5H6L0 6Z", says: "429" },
-  error: { path: "M-4-4L4 4M4-4L-4 4", open: true, says: "refused or failed" },
+  refused: { path: "M-5.5 0A5.5 5.5 0 1 1 5.5 0A5.5 5.5 0 1 1-5.5 0M-3.9 3.9L3.9-3.9", open: true, says: "refused, as expected" },
+  limited: { path: "M-6-5H6L0 6Z", says: "429, not expected" },
+  error: { path: "M-4-4L4 4M4-4L-4 4", open: true, says: "refused or failed, not expected" },
   lost: { path: "M0-5A5 5 0 1 1 0 5A5 5 0 1 1 0-5Z", open: true, says: "no answer" },
   failed: { path: "M-5-5L5 5M5-5L-5 5", open: true, says: "expectation failed" },
 };
@@ -53,6 +54,8 @@ function shape(name, attributes, ...inside) {
   return made;
 }
 
+// What was refused as the script said is no fault.
+const isBad = (mark) => mark.state !== "good" && mark.state !== "refused";
 const glyphOf = (mark) => (mark.state === "good" ? mark.kind : mark.state);
 
 function glyph(name) {
@@ -254,7 +257,7 @@ class Timeline {
   }
 
   mark(mark, n) {
-    const [first] = mark.items, bad = mark.items.filter((item) => item.state !== "good");
+    const [first] = mark.items, bad = mark.items.filter(isBad);
     const shown = bad[0] || first;
     const made = shape("g", { class: `mark ${classOf(shown)}`, tabindex: -1, role: "button", "aria-label": this.label(mark) });
     if (mark.items.length > 1) this.pill(made, mark, bad);
@@ -275,8 +278,8 @@ class Timeline {
   }
 
   pill(made, mark, bad) {
-    const good = mark.items.filter((item) => item.state === "good");
-    const parts = [good, bad].filter((items) => items.length);
+    const good = mark.items.filter((item) => item.state === "good"), refused = mark.items.filter((item) => item.state === "refused");
+    const parts = [good, refused, bad].filter((items) => items.length);
     const least = parts.map((items) => 10 + 7 * String(items.length).length);
     const all = least.reduce((sum, width) => sum + width), width = Math.max(all, mark.to - mark.from + 10);
     const failed = bad.find((item) => item.state === "failed");
@@ -389,7 +392,7 @@ class Timeline {
   explain() {
     const used = new Set(this.data.lanes.flatMap((lane) => lane.marks.map(glyphOf)));
     for (const name of Object.keys(GLYPHS).filter((known) => used.has(known))) {
-      const state = ["limited", "error", "lost", "failed"].includes(name) ? `state-${name}` : name;
+      const state = ["refused", "limited", "error", "lost", "failed"].includes(name) ? `state-${name}` : name;
       const sign = shape("svg", { viewBox: "-8 -8 16 16", class: `mark ${state}`, "aria-hidden": "true" }, glyph(name));
       this.legend.append(element("li", null, sign, GLYPHS[name].says));
     }
@@ -402,7 +405,7 @@ class Timeline {
     const all = this.data.lanes.flatMap((lane) => lane.marks.map((mark) => ({ lane, mark })));
     all.sort((one, other) => one.mark.at - other.mark.at || one.mark.step - other.mark.step);
     for (const { lane, mark } of all) {
-      const bad = mark.state === "good" ? "" : "bad-text";
+      const bad = isBad(mark) ? "bad-text" : "";
       const head = element("summary", null, element("time", null, duration(mark.at)), element("span", null, `${lane.name}, ${lane.rows[mark.row]}`), element("span", { class: bad }, mark.title));
       const details = element("details", null, head);
       details.addEventListener("toggle", () => details.childElementCount === 1 && details.append(list(mark.parts)));

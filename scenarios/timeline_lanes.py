@@ -14,7 +14,7 @@ from scenarios.plays import EventSeen, Exchange, Happening, Judged, Play, Sessio
 from server.wire_time import epoch_ms
 
 Json: TypeAlias = dict[str, Any]
-State = Literal["good", "limited", "error", "lost", "failed"]
+State = Literal["good", "refused", "limited", "error", "lost", "failed"]
 End = Literal["alive", "ended", "expired"]
 
 MARKS_MAX = 1500  # of each sort in one play: exchanges, events, expectations
@@ -22,6 +22,7 @@ TEXT_MAX = 2000  # characters of one body
 SERVICE = "The service"  # the lane of what is about no session
 AGENT_ROW, EVENTS_ROW, EXPECTED_ROW = _OWN_ROWS = ("the agent", "events", "expected")
 OK_BELOW, LIMITED = 400, 429
+_OF_STATUS = ("status", "statuses")
 
 # What is drawn for a verb; anything else is a read.
 _VERBS = {
@@ -159,8 +160,12 @@ def _lane(name: str, marks: list[Mark]) -> Json:
 def _by_lane(play: Play, kept: _Kept, ids: Mapping[str, str]) -> dict[str, list[Mark]]:
     """Marks by session id; "" has those of the service, and of sessions that never came to be."""
     found: dict[str, list[Mark]] = {}
+    wanted = _wanted(play)
     for exchange in kept.exchanges:
-        found.setdefault(ids.get(exchange.session, ""), []).extend(_exchange(play, exchange))
+        state = _state(exchange.status)
+        if state in ("limited", "error") and exchange.step in wanted:
+            state = "refused"
+        found.setdefault(ids.get(exchange.session, ""), []).extend(_exchange(play, exchange, state))
     for heard in _heard_together(kept.events):
         found.setdefault(ids.get(heard[0].session, ""), []).append(_event(play, heard))
     inside = {step.parent: step.session for step in play.steps if step.parent is not None}
@@ -192,11 +197,21 @@ def _heard_together(events: Sequence[EventSeen]) -> list[list[EventSeen]]:
 # --- marks
 
 
-def _exchange(play: Play, exchange: Exchange) -> Iterator[Mark]:
+def _wanted(play: Play) -> set[int]:
+    """The steps whose answers were what the script said: a refusal there is none to worry about.
+
+    A burst is judged as a whole; each of its requests is a step inside it.
+    """
+    held = {judged.step for judged in play.judged if judged.held and judged.expectation in _OF_STATUS}
+    return held | {step.index for step in play.steps if step.parent in held}
+
+
+def _exchange(play: Play, exchange: Exchange, state: State) -> Iterator[Mark]:
     at, to = exchange.at_ms - play.started_ms, exchange.done_ms - play.started_ms
     row, kind = exchange.device or "client", _VERBS.get(exchange.operation, "read")
-    title = f"{exchange.operation}: {_answered(exchange)}"
-    yield Mark(at, to, exchange.step, row, kind, _state(exchange.status), title, _parts(play, exchange))
+    as_expected = ", as expected" if state == "refused" else ""
+    title = f"{exchange.operation}: {_answered(exchange)}{as_expected}"
+    yield Mark(at, to, exchange.step, row, kind, state, title, _parts(play, exchange))
     reply = exchange.answer.get("agentResponse") if isinstance(exchange.answer, dict) else None
     if reply is not None:
         parts = [["reply", _text(reply)]]

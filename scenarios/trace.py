@@ -27,6 +27,10 @@ UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class TraceError(ScenarioError):
     """The file is no recording, or not a whole one. The text says which line."""
 
+    example = """\
+{"trace": 1, "version": "0.1.0", "startedAt": 1795338000000, ...}
+A server makes one: vigil serve --record trace.jsonl"""
+
 
 class _Line(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, frozen=True)
@@ -85,6 +89,13 @@ class Start(_Line):
     sessions: int
     settings: ServerSettings
     agents: tuple[RecordedAgent, ...]
+
+
+class RecordedCaller(_Line):
+    """An API key that was used, by its name."""
+
+    caller: str
+    scopes: frozenset[str]
 
 
 class Recorded(_Line):
@@ -160,6 +171,7 @@ class Trace:
 
 
 _START = TypeAdapter(Start)
+_CALLER = TypeAdapter(RecordedCaller)
 _REQUEST = TypeAdapter(Recorded)
 _TURN = TypeAdapter(RecordedTurn)
 _BEGINNING = TypeAdapter(RecordedBeginning)
@@ -180,7 +192,8 @@ def read(path: Path) -> Trace:
     ends: list[RecordedEnd] = []
     for number, value in lines:
         if "caller" in value:
-            callers[value["caller"]] = frozenset(value["scopes"])
+            caller: RecordedCaller = _validated(_CALLER, value, path, number)
+            callers[caller.caller] = caller.scopes
         elif "operation" in value:
             requests.append(_validated(_REQUEST, value | {"number": number}, path, number))
         elif "over" in value:

@@ -14,9 +14,9 @@ from actors.session import SessionActor
 from actors.told import Hear
 from server.auth import Authenticator, Principal
 from server.budget import Traffic
-from server.docs_page import Page
 from server.health import Health
 from server.metrics import Metrics
+from server.pages import Page
 
 
 class Request(Protocol):

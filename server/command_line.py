@@ -6,20 +6,19 @@ Starts nothing: `vigil.py` gives each command its function and turns errors into
 import argparse
 import json
 import shlex
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from importlib.metadata import version
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from server.addresses import UNIX
+from server.auth import SCOPES
 from server.keys import ENVIRONMENT_KEY, clear_key_file, has_clear_key, keys_table, new_key, revoke_key
+from server.parser import Parser
 from server.settings import SETTINGS, Setting, Settings
-
-WIDTH_MAX = 100
 
 
 class Command(NamedTuple):
@@ -31,35 +30,27 @@ class Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
 
 
-class Parser(argparse.ArgumentParser):
-    """An argparse parser that refuses in one line, with exit code 2, and leaves out what was not typed."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(
-            formatter_class=_Help, allow_abbrev=False, argument_default=argparse.SUPPRESS, **options
-        )
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. See: {self.prog} --help\n")
-
-
-class _ChosenParser(Parser):
+class ChosenParser(Parser):
     """A command's own parser, which gets its arguments when the command was chosen."""
 
     command: Command | None = None
 
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        self.fill()
+        return super().parse_known_args(*arguments, **options)
+
+    def fill(self) -> None:
+        """Give it its arguments, if it has none yet."""
         command, self.command = self.command, None
         if command is not None:
             command.add_arguments(self)
-        return super().parse_known_args(*arguments, **options)
 
 
 def command_parser(commands: Iterable[Command]) -> Parser:
     """The parser of `vigil`. What it parses has `run`, the chosen command's function."""
     parser = Parser(prog="vigil", description="A Sessions API server where every live session is a task.")
     parser.add_argument("--version", action="version", version=f"vigil {version('vigil-sessions')}")
-    choice = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_ChosenParser)
+    choice = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=ChosenParser)
     for command in commands:
         child = choice.add_parser(command.name, help=command.help, description=_sentence(command.help))
         child.command = command
@@ -97,8 +88,8 @@ def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
                 action="append",
                 required=True,
                 metavar="SCOPE",
-                help="what the key may do, once for each: sessions:create, sessions:read, sessions:write, "
-                "sessions:manage or sessions:health",
+                choices=SCOPES,
+                help=f"what the key may do, once for each: {', '.join(SCOPES[:-1])} or {SCOPES[-1]}",
             )
 
 
@@ -185,12 +176,6 @@ def _named(url: str, settings: Settings) -> str:
     if not url.startswith(UNIX):
         return url
     return f"{'https' if settings.tls_cert else 'http'}://localhost{settings.root_path}"
-
-
-class _Help(argparse.HelpFormatter):
-    def __init__(self, prog: str) -> None:
-        width = min(WIDTH_MAX, shutil.get_terminal_size().columns)
-        super().__init__(prog, max_help_position=30, width=width)
 
 
 _KEY_ACTIONS = {

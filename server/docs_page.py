@@ -4,17 +4,13 @@ What is shown is taken from the document alone; how it looks is in `docs_page.ht
 """
 
 import json
-import re
 import shlex
-from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from hashlib import sha256
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup, escape
+from server import pages
+from server.pages import Page
 
 Json = dict[str, Any]
 
@@ -24,11 +20,6 @@ _STATUS_OF = {status.phrase: str(status.value) for status in HTTPStatus}
 _EVERYWHERE = ("requestId",)  # parameters of all operations
 _UNBOUNDED = 2**63 - 1  # nobody needs to be told of this maximum
 _RANGES = (("minimum", "maximum", ""), ("minLength", "maxLength", " characters"))
-
-
-class Page(NamedTuple):
-    html: bytes
-    policy: str  # its Content-Security-Policy
 
 
 class Field(NamedTuple):
@@ -81,31 +72,14 @@ class Group(NamedTuple):
 
 def page(document: Json) -> Page:
     """Render the document, and allow the page what stands in it and nothing else."""
-    html = _template().render(
+    return pages.render(
+        "docs_page.html",
         info=document["info"],
         groups=_groups(document),
         failures=_all_failures(document),
         common=[_parameter(document["components"]["parameters"][name]) for name in _EVERYWHERE],
         headers=document["components"]["headers"],
     )
-    return Page(html.encode(), _policy(html))
-
-
-def _policy(html: str) -> str:
-    own = {name: _inline_hash(html, tag) for name, tag in (("style-src", "style"), ("script-src", "script"))}
-    allowed = {
-        "default-src": "'none'",
-        "img-src": "data:",
-        **own,
-        "base-uri": "'none'",
-        "form-action": "'none'",
-    }
-    return "; ".join(f"{name} {source}" for name, source in allowed.items()) + "; frame-ancestors 'none'"
-
-
-def _inline_hash(html: str, tag: str) -> str:
-    text = html.partition(f"<{tag}>")[2].partition(f"</{tag}>")[0]
-    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 # --- what there is to show
@@ -266,23 +240,3 @@ def _first(mapping: Mapping[str, Json]) -> Json:
 
 def _pretty(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-# --- text to HTML
-
-
-def _with_code(text: str) -> Markup:
-    """`this` in backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped before
-
-
-def _paragraphs(text: str) -> list[str]:
-    return [" ".join(part.split()) for part in text.split("\n\n")]
-
-
-def _template() -> Any:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"code": _with_code, "paragraphs": _paragraphs}
-    return environment.from_string(Path(__file__).with_suffix(".html").read_text("utf-8"))

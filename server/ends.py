@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from actors.errors import VigilError
+from server.refusal import refusal
 
 WRONG = 2  # what was typed, or a file that it names
 INTERRUPTED = 128 + signal.SIGINT
@@ -90,7 +91,7 @@ def end(error: BaseException) -> int:
     errors = list(_leaves(error))
     if all(isinstance(one, VigilError) for one in errors):
         for one in errors:
-            complain(str(one))
+            _tell(refusal(one))
         return WRONG
     if any(isinstance(one, OSError) for one in errors) and (code := _unwritable()):
         return code
@@ -150,8 +151,12 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """Tell whoever ran the command, on standard error, if that can be written."""
+    _tell("\n".join(f"vigil: {line}" for line in text.splitlines()))
+
+
+def _tell(text: str) -> None:
     with suppress(OSError, ValueError):
-        print(*(f"vigil: {line}" for line in text.splitlines()), sep="\n", file=sys.stderr, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 def give_up(stream: TextIO) -> None:

@@ -26,13 +26,14 @@ from actors.limits import Limit, Quota, Scope
 from actors.records import maker
 from actors.session import SessionActor
 from actors.told import told
-from server import answers, cors, operations, strict_json
+from server import answers, cors, operations, strict_json, welcome
 from server.auth import authorize
 from server.call import Asked, Body, Call, Reply, Request, Site, WholeRequest
 from server.errors import (
     INTERNAL,
     MethodNotAllowed,
     OriginRefused,
+    RouteNotFound,
     UnsupportedMediaType,
     error_body,
     failure_of,
@@ -48,6 +49,7 @@ _REQUEST_ID = re.compile("[!-~]{1,128}")
 _IDEMPOTENCY_KEY = re.compile("[!-~]{1,255}")
 _JSON = "Content-Type: application/json\r\n"
 _NO_BODY = NoBody()
+_PERSONS_PAGE = "welcome"  # no operation, so no recording has it: its Accept header would be missing there
 _reply = maker(Reply)
 _SCOPES: tuple[Scope, ...] = ("session", "user", "agent")  # in the order in which they are charged
 
@@ -159,7 +161,15 @@ def refuse(site: Site, request: Request, error: Exception) -> Reply:
     call = _call(site, request)
     if isinstance(error, MethodNotAllowed) and cors.is_preflight(call):
         return _finish(call, "preflight", Reply(204, _lines(cors.preflight_headers(error)), b""))
+    if isinstance(error, RouteNotFound) and welcome.is_wanted(request):
+        return _welcome(call)
     return _finish(call, "none", _refusal(call, error))
+
+
+def _welcome(call: Call) -> Reply:
+    html, policy = welcome.page()
+    call.headers = [("Content-Security-Policy", policy)]
+    return _finish(call, _PERSONS_PAGE, Reply(200, _content_type("text/html; charset=utf-8"), html))
 
 
 def charge(call: Call, actor: SessionActor) -> None:
@@ -348,7 +358,7 @@ def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
         head += _lines(cors.headers(call))
     reply = _reply((status, head, body))
     _note(call, route_name, status)
-    if site.record is not None:
+    if site.record is not None and route_name != _PERSONS_PAGE:
         site.record(call, route_name, reply)
     return reply
 

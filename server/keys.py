@@ -15,6 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from actors.errors import VigilError
+from actors.suggestion import did_you_mean
 from server.auth import SCOPES, Principal, Scope
 from server.data_dir import DataDirError, locked, open_data_dir, read_file, remove_file, write_file
 
@@ -28,6 +29,15 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 class KeysError(VigilError):
     """Something about keys cannot be done; the text says why and what to do, in one line."""
+
+
+class BrokenKeysFile(KeysError):
+    """keys.json is not what Vigil wrote."""
+
+    example = """\
+{"keys": [{"name": "chat-window", "scopes": ["sessions:create", "sessions:write"],
+           "sha256": "THE 64 HEXADECIMAL DIGITS OF THE KEY'S SHA-256", "created": "2026-11-22"}]}
+Restore it from a backup; or move it away, and make the keys anew: vigil keys new NAME --scope SCOPE"""
 
 
 class ApiKey(BaseModel):
@@ -132,9 +142,9 @@ def read_keys(data_dir: Path) -> tuple[ApiKey, ...]:
     try:
         keys = _File.model_validate_json(content).keys
     except ValidationError as error:
-        raise KeysError(f"{keys_file(data_dir)} is broken: {_first_fault(error)}") from None
+        raise BrokenKeysFile(f"{keys_file(data_dir)} is broken: {_first_fault(error)}") from None
     if len({key.name for key in keys}) < len(keys):
-        raise KeysError(f"{keys_file(data_dir)} is broken: two keys have the same name")
+        raise BrokenKeysFile(f"{keys_file(data_dir)} is broken: two keys have the same name")
     return keys
 
 
@@ -160,7 +170,8 @@ def revoke_key(data_dir: Path, name: str) -> None:
         keys = read_keys(data_dir)
         rest = tuple(key for key in keys if key.name != name)
         if len(rest) == len(keys):
-            raise KeysError(f"There is no key {name!r} in {keys_file(data_dir)}. See: vigil keys list")
+            near = did_you_mean(name, [key.name for key in keys]) or ". See: vigil keys list"
+            raise KeysError(f"There is no key {name!r} in {keys_file(data_dir)}{near}")
         _write_keys(data_dir, rest)
         if name == DEFAULT_KEY:
             remove_file(clear_key_file(data_dir))
@@ -240,7 +251,8 @@ def _check_scopes(scopes: Iterable[str]) -> tuple[Scope, ...]:
     asked = set(scopes)
     unknown = sorted(asked.difference(SCOPES))
     if unknown:
-        raise KeysError(f"There is no scope {unknown[0]!r}. The scopes are {', '.join(SCOPES)}")
+        near = did_you_mean(unknown[0], SCOPES)
+        raise KeysError(f"There is no scope {unknown[0]!r}. The scopes are {', '.join(SCOPES)}{near}")
     if not asked:
         raise KeysError(f"A key needs a scope. The scopes are {', '.join(SCOPES)}")
     return tuple(scope for scope in SCOPES if scope in asked)

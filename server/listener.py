@@ -41,6 +41,17 @@ class Endpoint:
     tls_key: Path | None = None
 
 
+class BadCertificate(ListenError):
+    """The certificate and its key cannot be used."""
+
+    example = """\
+-----BEGIN CERTIFICATE-----  in one file,  -----BEGIN PRIVATE KEY-----  in the other.
+For a try on this machine:
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \\
+  -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \\
+  -keyout key.pem -out cert.pem"""
+
+
 async def listen(
     app: ASGIFramework,
     endpoint: Endpoint,
@@ -94,7 +105,7 @@ def tls_context(endpoint: Endpoint) -> ssl.SSLContext | None:
         # Without a password here OpenSSL would ask for one on the terminal.
         context.load_cert_chain(cert, key, password="")
     except ssl.SSLError as error:
-        raise ListenError(_TLS_WHY.get(error.reason, _TLS_UNUSABLE).format(cert=cert, key=key)) from error
+        raise BadCertificate(_TLS_WHY.get(error.reason, _TLS_UNUSABLE).format(cert=cert, key=key)) from error
     return context
 
 

@@ -24,6 +24,7 @@ from actors.stores.base import Store
 from actors.stores.memory import MemoryStore
 from actors.stores.sqlite import SqliteStore
 from server import ends, last_resort, logs, recording, site
+from server.addresses import UNIX
 from server.app import make_app
 from server.budget import MIB, Traffic
 from server.call import Site
@@ -39,6 +40,7 @@ from server.settings import Settings
 log = structlog.get_logger()
 
 RECORDING_FLUSH_S = 0.25
+_PAGES = (("Documentation", "/docs"),)  # for people, as the banner names them
 _ANSWER_S = 5.0
 _UUID_DIGITS = 32
 _IDS_AT_ONCE = 256
@@ -301,6 +303,8 @@ async def _listen(orders: _Orders, settings: Settings, running: Site, agent_id: 
 
 def _announce(settings: Settings, url: str, agent_id: str) -> None:
     ends.say(f"Vigil is listening on {url}")
+    for name, path in _PAGES if not url.startswith(UNIX) else ():
+        ends.say(f"{name}: {url}{path}")
     if line := curl_line(url, settings, agent_id):
         ends.say(f"Try it:\n  {line}")
 

@@ -25,6 +25,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from actors.errors import VigilError
 from actors.limits import Limit
 from actors.records import TimeoutConfig
+from actors.suggestion import did_you_mean
 from server import origins
 from server.addresses import UNIX
 
@@ -55,6 +56,7 @@ class Setting(NamedTuple):
     meaning: str
     allowed: str
     default: str
+    choices: tuple[str, ...] = ()
 
 
 def _limit(value: object) -> Limit:
@@ -423,7 +425,8 @@ def _faults(error: ValidationError, flags: Mapping[str, Any]) -> Iterator[str]:
 def _fault(setting: Setting, value: object, *, given_as_flag: bool) -> str:
     source = setting.flag if given_as_flag and setting.flag else setting.env
     shown = "its value (not shown)" if setting.flag is None else repr(value)[:120]
-    return f"{source}: {shown} is not {setting.allowed}"
+    near = did_you_mean(str(value), setting.choices)
+    return f"{source}: {shown} is not {setting.allowed}{near}"
 
 
 def _setting(name: str, field: FieldInfo) -> Setting:
@@ -437,7 +440,15 @@ def _setting(name: str, field: FieldInfo) -> Setting:
         about.meaning,
         about.allowed or _allowed(field),
         about.default or _default(field.default),
+        _choices(field),
     )
+
+
+def _choices(field: FieldInfo) -> tuple[str, ...]:
+    """The words that can be typed, where there are only some."""
+    if field.annotation is bool:
+        return ("true", "false")
+    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
 
 
 def _allowed(field: FieldInfo) -> str:

@@ -19,6 +19,7 @@ from server.budget import Traffic
 from server.call import Site
 from server.health import Health, LoopLag, StoreProbe
 from server.metrics import Metrics
+from server.pages import Page
 from server.routes import ROUTES
 
 KEYS_LOOK_S = 0.5
@@ -102,7 +103,7 @@ def _site(plan: Plan, directory: Directory, lag: LoopLag, nursery: trio.Nursery)
 
 
 @cache
-def _documentation(root_path: str) -> tuple[bytes, docs_page.Page]:
+def _documentation(root_path: str) -> tuple[bytes, Page]:
     """Made once: it is the same for every site at this path."""
     document = openapi.document(ROUTES, root_path)
     return orjson.dumps(document), docs_page.page(document)

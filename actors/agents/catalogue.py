@@ -4,7 +4,6 @@ It owns the file's shape and its errors, each with file, line and field, all at 
 mean is that kind's own business.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from actors.agents.scripted import ScriptedConfig
 from actors.agents.webhook import WebhookAgent, WebhookConfig
 from actors.agents.yaml_lines import Document, Problem
 from actors.errors import VigilError
+from actors.suggestion import did_you_mean
 
 FILE_BYTES_MAX = 1024 * 1024
 DEMO_ID = "agent-123"
@@ -58,6 +58,11 @@ KINDS: dict[str, type[AgentConfig]] = {
 
 class CatalogueError(VigilError):
     """The catalogue cannot be used. The text has a line for each thing that is wrong; none has a secret."""
+
+    example = """\
+agents:
+  - {id: agent-123, kind: echo}
+  - {id: helper, kind: openai, base_url: "http://127.0.0.1:11434/v1", model: llama3.2}"""
 
 
 class _Catalogue(NamedTuple):
@@ -152,9 +157,9 @@ def _agent(
         return [Problem(document.line(path), path, "must be a mapping with id and kind")]
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
-        return [
-            Problem(document.line((*path, "kind")), (*path, "kind"), f"must be one of {', '.join(KINDS)}")
-        ]
+        near = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
+        said = f"must be one of {', '.join(KINDS)}{near}"
+        return [Problem(document.line((*path, "kind")), (*path, "kind"), said)]
     try:
         return KINDS[kind].model_validate(fields, context=environ)
     except ValidationError as error:
@@ -185,8 +190,7 @@ def _message(fault: ErrorDetails, model: type[BaseModel]) -> str:
     if fault["type"] != "extra_forbidden":
         return _MESSAGES.get(fault["type"]) or _SHOULD.sub("must", fault["msg"].removeprefix("Value error, "))
     names = [field.alias or name for name, field in model.model_fields.items()]
-    like = difflib.get_close_matches(str(fault["loc"][-1]), names, n=1)
-    return f"is not a field: did you mean {like[0]}?" if like else "is not a field"
+    return f"is not a field{did_you_mean(str(fault['loc'][-1]), names)}"
 
 
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary) should")

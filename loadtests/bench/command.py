@@ -13,6 +13,9 @@ from loadtests.bench.rig import BenchError
 from loadtests.bench.tables import Table, as_markdown, as_text
 from scenarios import files
 from server import ends
+from server.argument_types import whole_number
+
+ROUNDS_MAX = 1000
 
 
 class Part(NamedTuple):
@@ -68,8 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"Parts: {'; '.join(f'{name} - {part.what}' for name, part in PARTS.items())}."
     )
     add = parser.add_argument
-    add("part", nargs="?", choices=[*PARTS, "all"], default="all", help="what to measure (default all)")
-    add("--rounds", type=_rounds, default=5, metavar="N", help="of which the median counts (default 5)")
+    add(
+        "part",
+        metavar="PART",
+        nargs="?",
+        choices=[*PARTS, "all"],
+        default="all",
+        help="what to measure (default all)",
+    )
+    add(
+        "--rounds",
+        type=whole_number(1, ROUNDS_MAX),
+        default=5,
+        metavar="N",
+        help="of which the median counts (default 5)",
+    )
     add("--json", type=Path, default=None, metavar="FILE", help="write everything that was found as JSON")
     add("--markdown", action="store_true", default=False, help="print the tables of PERFORMANCE.md")
 
@@ -129,9 +145,3 @@ def _so_far(found: Mapping[str, Any], file: Path | None) -> str:
     left = next((name for name in PARTS if name not in {*found["parts"], *found["failed"]}), "")
     kept = f"; what was found is in {file}" if file else ""
     return f"with {done} measured{kept}. A part alone: vigil bench {left}"
-
-
-def _rounds(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from loadtests.bench.rig import Address, on_core, server_on_core, vigil_server
+from server.extras import install_line
 
 CEILING = "llhttp"
 
@@ -46,7 +47,7 @@ def _with_redis(core: int) -> Iterator[Address]:
 
 def _no_fastapi() -> str:
     absent = [name for name in ("fastapi", "uvicorn", "uvloop", "redis") if find_spec(name) is None]
-    return f"{', '.join(absent)} not installed: `pip install 'vigil-sessions[bench]'`" if absent else ""
+    return f"{', '.join(absent)} not installed: `{install_line('bench')}`" if absent else ""
 
 
 def _no_redis() -> str:

@@ -22,6 +22,7 @@ from loadtests.bench.contestants import CONTESTANTS
 from loadtests.bench.http import OPERATIONS, Lane
 from loadtests.bench.rig import BenchError, generator_pinned, loop_cpu_s
 from loadtests.bench.tables import Table, as_markdown, as_text
+from server.extras import install_line
 
 _RATE_HZ = 400
 _REST = "other Python"
@@ -104,7 +105,7 @@ def table(operation: str, found: Mapping[str, Mapping[str, float]]) -> Table:
 def _spy() -> list[str]:
     path = shutil.which("py-spy", path=f"{Path(sys.executable).parent}") or shutil.which("py-spy")
     if path is None:
-        raise BenchError("py-spy is not installed: `pip install 'vigil-sessions[bench]'`")
+        raise BenchError(f"py-spy is not installed: `{install_line('bench')}`")
     return [path, "record", "--format=raw", f"--rate={_RATE_HZ}"]
 
 

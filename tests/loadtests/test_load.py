@@ -16,7 +16,7 @@ import pytest
 from actors.errors import VigilError
 from loadtests import load
 from loadtests.verdict import Exit
-from server.command_line import Parser
+from server.parser import Parser
 from tests.loadtests.limiters import FAULTS
 from tests.measure import PROVING
 from tests.process import KEY
@@ -139,7 +139,6 @@ def test_a_target_that_is_not_there_is_said_in_one_line(
         (["limits", "--session-limit=60"], "--session-limit: '60' is not a limit"),
         (["limits", "--run-time=soon"], "--run-time 'soon' is not a time"),
         (["limits", "--threshold=p99"], "'p99' is not a threshold"),
-        (["limits", "--processes=0"], "--processes 0"),
         (["limits", "--report=/no/such/place/report.html"], "there is no directory /no/such/place"),
     ],
 )

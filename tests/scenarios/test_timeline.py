@@ -184,7 +184,7 @@ def test_marks_say_what_they_are_and_how_it_went(talk: Play) -> None:
         (20, "laptop", "heartbeat", "good"),
         (45, "events", "warning", "good"),
         (50, "events", "expiry", "good"),
-        (51, "client", "read", "error"),
+        (51, "client", "read", "refused"),
         (51, "expected", "expectation", "good"),
     ]:
         assert mark in found
@@ -227,7 +227,7 @@ def test_expected_events_and_bursts_belong_to_their_session() -> None:
 def test_a_play_without_a_session_has_the_service_alone() -> None:
     drawn = drawing(played("- health:\n- create: {agentId: nobody}\n  expect: 404"))
     assert [lane["name"] for lane in drawn["lanes"]] == ["The service"]
-    assert (0, "client", "create", "error") in marks(drawn)
+    assert (0, "client", "create", "refused") in marks(drawn)
 
 
 def test_a_play_that_nothing_happened_in_can_be_shown() -> None:
@@ -375,3 +375,38 @@ def test_many_plays_are_drawn_when_they_are_opened() -> None:
     html = parsed(*[flood(1)] * 40)
     assert len(html.css(".play")) == 40
     assert len(html.css(".play[open]")) == 1
+
+
+# --- refusals that the script wants
+
+REFUSED = """
+- create: {userId: ana}
+  as: talk
+- renew: talk
+- at: 30m
+  get: talk
+  expect: {status: 410}
+- burst: {count: 3, do: {get: talk}}
+  expect: {statuses: {410: 3}}
+- get: talk
+"""
+
+
+def test_a_refusal_that_was_expected_is_no_fault_and_one_that_was_not_is() -> None:
+    drawn = drawing(played(REFUSED))
+    found = [mark for mark in drawn["lanes"][0]["marks"] if mark["title"].startswith("get: ")]
+    assert [mark["state"] for mark in found] == ["refused"] * 4 + ["error"]
+    assert {mark["title"] for mark in found[:4]} == {"get: 410 SESSION_EXPIRED, as expected"}
+    assert found[4]["title"] == "get: 410 SESSION_EXPIRED"
+
+
+def test_the_legend_explains_what_was_refused_as_expected(talk: Play) -> None:
+    found = page([talk])
+    assert 'says: "refused, as expected"' in found
+    assert re.search(r"\.state-refused \{ --colour: var\(--soft\); \}", found)
+
+
+def test_a_long_path_cannot_make_the_page_wider_than_a_phone(talk: Play) -> None:
+    """What stands beside the verdict may be broken anywhere."""
+    found = page([replace(talk, file="x" * 300)])
+    assert re.search(r"\.play > summary \{[^}]*minmax\(0, 1fr\)[^}]*overflow-wrap: anywhere", found)

@@ -1,5 +1,6 @@
 """The chats of the documentation, run as they stand against a server."""
 
+import json
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -18,16 +20,56 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 NODE_MIN = (20, 10)  # from here on node has the browser's WebSocket, at first behind a flag
 
 # What the page needs of a browser beside fetch and WebSocket. Each line of standard input is typed into the form;
-# each line shown is a line of standard output.
-BROWSER = """
+# each message, note and warning that is shown is a line of standard output. An answer that is still being made is
+# a line with ~ for each of its pieces.
+BROWSER = r"""
 import { createInterface } from "node:readline";
-const form = { elements: { content: { value: "" } }, reset() {} };
-const log = { append: ({ textContent }) => console.log(textContent), replaceChildren: () => console.log("---") };
-globalThis.document = { getElementById: (id) => ({ form, log })[id], createElement: () => ({}) };
+class Element {
+  constructor(tag) { Object.assign(this, { tag, className: "", children: [], hidden: false, scrollHeight: 0 }); }
+  get textContent() { return this.children.map((child) => child.textContent ?? child).join(""); }
+  set textContent(text) { this.children = [text]; }
+  get lastChild() { return this.children.at(-1); }
+  set innerHTML(_) { throw new Error("Error: text became markup"); }
+  append(...nodes) { for (const node of nodes) { if (node.tag) node.parent = this; this.children.push(node); } }
+  replaceChildren(...nodes) {
+    this.children = [];
+    this.append(...nodes);
+    if (this.parent?.className.includes("streaming")) console.log(`~${this.textContent}`);
+  }
+  remove() { this.parent.children = this.parent.children.filter((child) => child !== this); }
+}
+const shown = (node) => node.tag === "article"
+  ? node.children.map((child) => child.textContent).join(": ") : node.textContent;
+const box = { value: "" };
+const elements = { log: new Element("main"), form: { elements: { content: box }, reset() { box.value = ""; } } };
+const { append, replaceChildren } = Element.prototype;
+elements.log.append = function (...nodes) {
+  append.call(this, ...nodes);
+  for (const node of nodes) if (!node.className.includes("streaming")) console.log(shown(node));
+};
+elements.log.replaceChildren = function () { replaceChildren.call(this); console.log("---"); };
+elements.notice = new Element("div");
+let isHidden = true;
+Object.defineProperty(elements.notice, "hidden", {
+  get: () => isHidden,
+  set: (value) => {
+    if (value !== isHidden) console.log(value ? "no warning" : `warning: ${elements.left.textContent}`);
+    isHidden = value;
+  },
+});
+globalThis.document = {
+  getElementById: (id) => (elements[id] ??= new Element(id)),
+  createElement: (tag) => new Element(tag),
+};
 createInterface({ input: process.stdin }).on("line", function type(line) {
-  if (!form.onsubmit) return setTimeout(type, 20, line);
-  form.elements.content.value = line;
-  form.onsubmit({ preventDefault() {} });
+  if (!elements.form.onsubmit) return setTimeout(type, 20, line);
+  if (line === "/stay") return elements.stay.onclick();
+  if (line === "/nodes") {
+    const tree = (node) => (node.tag ? [node.tag, node.href ?? "", ...node.children.map(tree)] : node);
+    return console.log(JSON.stringify(tree(elements.log.children.at(-1).lastChild)));
+  }
+  box.value = line.replaceAll("\\n", "\n");
+  elements.form.onsubmit({ preventDefault() {} });
 });
 """
 
@@ -122,7 +164,17 @@ def type_in(page: "subprocess.Popen[str]", text: str) -> None:
 def shown(page: "subprocess.Popen[str]", count: int) -> list[str]:
     """The next lines of the page."""
     assert page.stdout is not None
-    return [page.stdout.readline().rstrip("\n") for _ in range(count)]
+    lines = [page.stdout.readline() for _ in range(count)]
+    assert all(lines), "the page is over: see page.log"
+    return [line.rstrip("\n") for line in lines]
+
+
+def said(page: "subprocess.Popen[str]", count: int) -> list[str]:
+    """The next lines that stay: without those of an answer that is still being made."""
+    found: list[str] = []
+    while len(found) < count:
+        found += [line for line in shown(page, 1) if not line.startswith("~")]
+    return found
 
 
 @pytest.mark.timeout(300)
@@ -131,14 +183,14 @@ def test_the_chat_in_the_browser_goes_on_after_restarts_and_misses_nothing(tmp_p
     flags = ["--log-level=error"]
     with running_server(tmp_path / "data", *flags) as server, running_page(tmp_path, server.url) as page:
         type_in(page, "one")
-        assert shown(page, 2) == ["user-456: one", "agent-123: one"]
+        assert said(page, 2) == ["You: one", "agent-123: one"]
         flags.append(f"--port={server.url.rpartition(':')[2]}")
         page.send_signal(signal.SIGSTOP)
         server.stop(signal.SIGKILL)
         with running_server(tmp_path / "data", *flags) as again:
             say(again, "two")
             page.send_signal(signal.SIGCONT)
-            assert shown(page, 2) == ["user-456: two", "agent-123: two"]
+            assert said(page, 2) == ["You: two", "agent-123: two"]
             page.send_signal(signal.SIGSTOP)
             again.stop(signal.SIGKILL)
         with running_server(tmp_path / "data", *flags) as again:
@@ -147,13 +199,13 @@ def test_the_chat_in_the_browser_goes_on_after_restarts_and_misses_nothing(tmp_p
         with running_server(tmp_path / "data", *flags) as again:
             page.send_signal(signal.SIGCONT)
             everything = [
-                f"{who}: {word}" for word in ("one", "two", "three") for who in ("user-456", "agent-123")
+                f"{who}: {word}" for word in ("one", "two", "three") for who in ("You", "agent-123")
             ]
-            assert shown(page, 7) == ["---", *everything]
+            assert said(page, 7) == ["---", *everything]
             type_in(page, "four")
-            assert shown(page, 2) == ["user-456: four", "agent-123: four"]
+            assert said(page, 2) == ["You: four", "agent-123: four"]
             end(again)
-            assert shown(page, 1) == ["The session is over"]
+            assert said(page, 1) == ["The session is over."]
     assert "Error" not in (tmp_path / "page.log").read_text()
 
 
@@ -167,3 +219,67 @@ def say(server: ServerProcess, content: str) -> None:
 def end(server: ServerProcess) -> None:
     with server.client() as http:
         http.delete(f"{BASE}/{http.get(BASE).json()['sessions'][0]['sessionId']}")
+
+
+def test_the_chat_in_the_browser_shows_an_answer_while_it_is_made(tmp_path: Path) -> None:
+    agents = tmp_path / "agents.yaml"
+    agents.write_text("agents: [{id: agent-123, kind: scripted, rules: [{reply: one two three}]}]")
+    flags = ("--log-level=error", f"--agents={agents}")
+    with running_server(tmp_path / "data", *flags) as server, running_page(tmp_path, server.url) as page:
+        type_in(page, "hello")
+        assert shown(page, 1) == ["You: hello"]
+        lines = shown(page, 1)
+        while lines[-1].startswith("~"):
+            lines += shown(page, 1)
+    *pieces, whole = lines
+    assert whole == "agent-123: one two three"
+    assert len(pieces) > 1
+    assert pieces[-1] == "~one two three"
+    assert all(later.startswith(earlier) for earlier, later in pairwise(pieces))
+
+
+def test_the_chat_in_the_browser_warns_before_the_end_and_can_stay(tmp_path: Path) -> None:
+    flags = ("--log-level=error", "--time-scale=60", "--session-warning-threshold-minutes=29")
+    with running_server(tmp_path / "data", *flags) as server, running_page(tmp_path, server.url) as page:
+        assert shown(page, 1) == ["warning: This conversation ends in 29 minutes."]
+        type_in(page, "/stay")
+        assert shown(page, 1) == ["no warning"]
+
+
+def test_what_is_written_is_text_and_a_few_marks_and_never_markup(tmp_path: Path) -> None:
+    """As nodes: [tag, address, what is inside]."""
+    written = r"a <b>&amp; `x<y` **bold** http://a.example/?q=1. javascript:alert\n```py\nprint(1)\n```"
+    with (
+        running_server(tmp_path / "data", "--log-level=error") as server,
+        running_page(tmp_path, server.url) as page,
+    ):
+        type_in(page, written)
+        while not shown(page, 1)[0].startswith("agent-123: "):
+            pass
+        type_in(page, "/nodes")
+        lines = shown(page, 1)
+        while not lines[-1].startswith("["):
+            lines += shown(page, 1)
+    assert json.loads(lines[-1]) == [
+        "div",
+        "",
+        "a <b>&amp; ",
+        ["code", "", "x<y"],
+        " ",
+        ["strong", "", "bold"],
+        " ",
+        ["a", "http://a.example/?q=1", "http://a.example/?q=1"],
+        ". javascript:alert\n",
+        ["pre", "", ["code", "", "print(1)"]],
+    ]
+    assert "Error" not in (tmp_path / "page.log").read_text()
+
+
+def test_the_page_is_one_file_and_never_reads_text_as_markup() -> None:
+    html = (DOCS / "chat.html").read_text()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function", html
+    )
+    assert not re.search(r"<script[^>]+src|<link[^>]+href=\"(?!data:)|@import|url\(", html)
+    assert "(prefers-color-scheme: dark)" in html
+    assert 'name="viewport"' in html

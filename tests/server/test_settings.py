@@ -16,7 +16,6 @@ from actors.limits import Limit
 from actors.records import TimeoutConfig
 from server.command_line import (
     Command,
-    Parser,
     add_keys_arguments,
     add_serve_arguments,
     base_url,
@@ -29,6 +28,7 @@ from server.command_line import (
 )
 from server.data_dir import open_data_dir
 from server.keys import clear_key_file, ensure_default_key, new_key, read_keys
+from server.parser import Parser
 from server.settings import SETTINGS, Settings, SettingsError, load_settings, unknown_variables
 
 TODAY = date(2026, 11, 22)
@@ -347,7 +347,7 @@ def test_a_bad_key_from_the_environment_is_refused_and_not_shown(
 def test_the_key_has_no_flag_so_that_no_process_list_shows_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, line = refusal("serve --api-key aaaaaaaaaaaaaaaa", capsys)
     assert code == 2
-    assert "unrecognized arguments" in line
+    assert "there is no option --api-key. See" in line
 
 
 @pytest.mark.parametrize(
@@ -423,13 +423,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "names"),
     [
-        ("", "COMMAND"),
         ("fly", "'fly'"),
         ("serve --prot 3000", "--prot"),
         ("serve --por 3000", "--por"),
         ("serve --port", "--port"),
         ("serve now", "now"),
-        ("keys", "ACTION"),
         ("keys new reader", "--scope"),
         ("keys new --scope sessions:read", "NAME"),
         ("keys revoke", "NAME"),

@@ -142,7 +142,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ),
     (
         f"{HEAD}opnai\n",
-        ["3: agents[0].kind: must be one of echo, none, scripted, openai, webhook"],
+        ["3: agents[0].kind: must be one of echo, none, scripted, openai, webhook: did you mean openai?"],
     ),
     (f"{HEAD}[echo]\n", ["3: agents[0].kind: must be one of echo, none, scripted, openai, webhook"]),
     (
