@@ -54,6 +54,7 @@ __all__ = [
 
 SHIP_EVERY_S = 1.0
 WORKERS_STOP_S_MAX = 60.0
+MISSING_S_MAX = 10.0
 HURRIED_STOP_S = 1.0
 
 _BATCH = "vigil-batch"
@@ -119,9 +120,10 @@ class Wiring:
             return
         self._stopped.clear()
         self._runner.send_message(_STOP, {"hurry": self._is_in_a_hurry})
-        give_up_s = time.monotonic() + WORKERS_STOP_S_MAX
-        while self._workers_left() and time.monotonic() < give_up_s:
+        began_s = waited_s = time.monotonic()
+        while waited_s - began_s < WORKERS_STOP_S_MAX and self._workers_left(waited_s - began_s):
             gevent.sleep(0.05)
+            waited_s = time.monotonic()
 
     def quitting(self) -> None:
         """Locust leaves. If that is in the middle of a run, somebody has told it to: it is ended quickly, and judged.
@@ -167,10 +169,14 @@ class Wiring:
         elif self._judge is not None:
             self._judge.hear(batch)
 
-    def _workers_left(self) -> set[str]:
-        """Those that have neither shipped the last of it nor gone (Ctrl-C reaches them too)."""
+    def _workers_left(self, waited_s: float) -> set[str]:
+        """Those that have neither shipped the last of it nor gone (Ctrl-C reaches them too).
+
+        One without a heartbeat may be slow, and is waited for a little; then it is held for dead.
+        """
         assert isinstance(self._runner, MasterRunner)  # noqa: S101  only a master asks
-        here = {client.id for client in self._runner.clients.all if client.state != STATE_MISSING}
+        may_come = waited_s < MISSING_S_MAX
+        here = {one.id for one in self._runner.clients.all if may_come or one.state != STATE_MISSING}
         return here - self._stopped
 
     def _stop_worker(self, msg: Any, **_: Any) -> None:

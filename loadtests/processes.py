@@ -26,7 +26,7 @@ from loadtests.options import END_VARIABLE, PIPE_VARIABLE, LoadError
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 STOP_S = 30.0
-END_S_MAX = 8.0  # that Locust gets to end an interrupted run
+END_S_MAX = 15.0  # that Locust gets to end an interrupted run
 TICK_S = 0.5  # a batch, or word that none came
 
 _LISTENING = re.compile(r"Vigil is listening on (\S+)")
