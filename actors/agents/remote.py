@@ -189,7 +189,7 @@ async def read_chunks(response: httpx.Response, take: Callable[[bytes], bool]) -
                 if enough:
                     rest.deadline = trio.current_time() + LINGER_S
                     break
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
     if failure is not None:
         raise failure
 
