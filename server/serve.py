@@ -147,8 +147,8 @@ def _run(settings: Settings) -> None:
 
 
 def give_memory_back() -> None:
-    """What is freed of long answers goes back to the system. Else glibc learns to keep such sizes, and holds hundreds of
-    MiB after a moment with many. Elsewhere than on glibc nothing is done.
+    """What is freed of long answers goes back to the system. Else glibc learns to keep such sizes, and holds hundreds
+    of MiB after a moment with many. Elsewhere than on glibc nothing is done.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAPPED_BYTES)
