@@ -1,5 +1,6 @@
 """`vigil serve`: a site from its settings to its end. Files, sockets, signals and the real clock meet here."""
 
+import ctypes
 import gc
 import logging
 import os
@@ -7,7 +8,7 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -47,6 +48,8 @@ _IDS_AT_ONCE = 256
 _OWN_DESCRIPTORS = (
     32  # the store, the listeners, the log, calls to agents; and one part in sixteen for more calls
 )
+_M_MMAP_THRESHOLD = -3  # of mallopt, in malloc.h
+_MMAPPED_BYTES = 256 * 1024
 _GC_THRESHOLDS = (5_000, 3, 2)
 _GC_PAUSE_S_MAX = 0.003  # of a collection, after which what it went through is not looked at again
 
@@ -119,12 +122,21 @@ _slow_collections = _SlowCollections()
 
 def _run(settings: Settings) -> None:
     collect_seldom()
+    give_memory_back()
     raise_descriptor_limit()
     open_data_dir(settings.data_dir)
     agents = _agents(settings)
     if settings.api_key is None:
         ensure_default_key(settings.data_dir, created=datetime.now(UTC).date(), random_bytes=os.urandom)
     trio.run(_serve, settings, _store(settings), agents)
+
+
+def give_memory_back() -> None:
+    """What is freed of long answers goes back to the system. Else glibc learns to keep such sizes, and holds hundreds
+    of MiB after a moment with many. Elsewhere than on glibc nothing is done.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAPPED_BYTES)
 
 
 def raise_descriptor_limit() -> None:
