@@ -290,7 +290,7 @@ def test_a_json_file_that_cannot_be_written_is_refused_before_anything_is_measur
 def test_rounds_are_a_whole_number_of_at_least_one(rounds: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         _typed("all", f"--rounds={rounds}")
-    assert "whole number of at least 1" in capsys.readouterr().err
+    assert "is not a whole number from 1 to" in capsys.readouterr().err
 
 
 def test_a_table_is_aligned_for_people_and_marked_up_for_the_page() -> None:
