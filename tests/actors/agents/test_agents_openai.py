@@ -3,6 +3,7 @@
 import json
 import logging
 import tracemalloc
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
 
@@ -540,3 +541,29 @@ async def test_many_turns_at_once_each_get_their_own_answer(nursery: trio.Nurser
             turns.start_soon(partial(ask, number))
     assert replies == {number: Reply(str(number)) for number in range(150)}
     assert server.connections <= remote.CONNECTIONS_MAX
+
+
+async def test_others_have_their_turn_while_a_large_chunk_is_read(nursery: trio.Nursery) -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async def chunks() -> AsyncIterator[bytes]:
+        await trio.lowlevel.checkpoint()
+        yield b"data: {}\n\n" * 6400
+
+    nursery.start_soon(count)
+    taken = bytearray()
+
+    def take(piece: bytes) -> bool:
+        taken.extend(piece)
+        return False
+
+    await remote.read_chunks(httpx.Response(200, content=chunks()), take)
+    nursery.cancel_scope.cancel()
+    assert taken == b"data: {}\n\n" * 6400
+    assert turns >= 64_000 // remote.PIECE_BYTES
