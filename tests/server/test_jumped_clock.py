@@ -50,7 +50,7 @@ def test_session_time_stays_where_a_wrong_clock_brought_it_until_it_is_undone(tm
         assert http.get(f"{BASE}/{before['sessionId']}").status_code == 200
 
     jump(data)
-    for file in (*data.glob("vigil.db*"), data / "secret"):
+    for file in (*data.glob("vigil.db*"), data / "database"):
         file.unlink()
     with running_server(data, FLAG) as server, server.client() as http:
         assert created(http)["createdAt"][:2] == "20"
