@@ -95,7 +95,7 @@ def test_a_command_without_its_action_prints_its_own_help(
         ("load realistc", "PROFILE: there is no 'realistc': did you mean realistic?"),
         ("bench htp", "PART: there is no 'htp': did you mean http?"),
         ("completion fsh", "SHELL: there is no 'fsh': did you mean fish?"),
-        ("bench xyz", "there is no 'xyz': choose from http, actors, store, growth, sim, all."),
+        ("bench xyz", "there is no 'xyz': choose from http, actors, store, growth, floods, sim, all."),
         ("serve now", "vigil serve: takes no argument 'now'."),
         ("serve --port", "vigil serve: --port needs a value."),
         ("keys revoke", "vigil keys revoke: NAME is missing."),

@@ -131,6 +131,7 @@ def test_a_target_that_cannot_be_reached_is_3_also_for_scripts_that_it_could_not
 
 
 def test_a_recording_is_not_played_at_a_url_and_says_so(replay: Replay) -> None:
+    Path("trace.jsonl").touch()
     done = replay("trace.jsonl", "--url", "http://127.0.0.1:9")
     assert done.code == 2
     assert done.err.startswith("vigil: --url is for scripts")

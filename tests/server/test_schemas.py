@@ -642,9 +642,9 @@ ANSWERS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
         {},
     ),
     ("EndedBody", {"success": True, "message": "Session s deleted successfully"}, {}, {}),
-    ("MessageBody", MESSAGE, {}, {"attachments": [FILE]}),
+    ("MessageBody", MESSAGE, {}, {"attachments": [FILE], "finishReason": "stop"}),
     ("SentMessageBody", SENT, {}, {"attachments": [FILE], "agentResponse": MESSAGE | {"text": "x"}}),
-    ("AgentResponseBody", MESSAGE, {"text": "x"}, {"attachments": [FILE]}),
+    ("AgentResponseBody", MESSAGE, {"text": "x"}, {"attachments": [FILE], "finishReason": "stop"}),
     (
         "HistoryBody",
         {"messages": [MESSAGE], "hasMore": False, "cursors": {"before": 0, "after": 0}},
