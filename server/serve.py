@@ -45,11 +45,13 @@ _PAGES = (("Documentation", "/docs"),)  # for people, as the banner names them
 _ANSWER_S = 5.0
 _UUID_DIGITS = 32
 _IDS_AT_ONCE = 256
-_OWN_DESCRIPTORS = (
-    32  # the store, the listeners, the log, calls to agents; and one part in sixteen for more calls
-)
-_M_MMAP_THRESHOLD = -3  # of mallopt, in malloc.h
-_MMAPPED_BYTES = 256 * 1024
+# The store, the listeners, the log, calls to agents; and one part in sixteen for more calls.
+_OWN_DESCRIPTORS = 32
+_MALLOC_OPTIONS = {  # of mallopt, by their numbers in malloc.h
+    -3: 1024 * 1024,  # M_MMAP_THRESHOLD: what is as long as this is given back at once
+    # M_TRIM_THRESHOLD: with the usual 128 KiB a busy server would give back and ask again all the time.
+    -1: 16 * 1024 * 1024,
+}
 _GC_THRESHOLDS = (5_000, 3, 2)
 _GC_PAUSE_S_MAX = 0.003  # of a collection, after which what it went through is not looked at again
 
@@ -136,7 +138,8 @@ def give_memory_back() -> None:
     of MiB after a moment with many. Elsewhere than on glibc nothing is done.
     """
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MMAPPED_BYTES)
+        for option, value in _MALLOC_OPTIONS.items():
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 def raise_descriptor_limit() -> None:
