@@ -29,8 +29,13 @@ def started(*words: str, interpreter: tuple[str, ...] = ()) -> "subprocess.Popen
 
 def interrupted(process: "subprocess.Popen[str]", number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
     """Gives the exit code and what came on standard error."""
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    with process:  # which closes its pipes, however this ends
+        process.send_signal(number)
+        try:
+            _, said = process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     assert "Traceback" not in said
     return process.returncode, said
 
@@ -64,14 +69,29 @@ def test_an_interrupted_replay_says_what_held_and_which_script_is_next() -> None
 
 def test_an_interrupted_replay_with_servers_of_its_own_leaves_none_behind() -> None:
     process = started("replay", str(LIBRARY / "sliding_window.yaml"), "--serve", "--time-scale", "2")
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    while process.poll() is None and not children.read_text():
-        pass
-    servers = children.read_text().split()
+    servers = servers_of(process)
     code, _ = interrupted(process)
     assert code == 130
     assert servers
     assert not [pid for pid in servers if is_alive(pid)]
+
+
+def servers_of(process: "subprocess.Popen[str]") -> list[str]:
+    """Wait until it has started `vigil serve`: it has other children too, which are gone in a moment."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while process.poll() is None:
+        servers = [pid for pid in children.read_text().split() if "\0serve\0" in command_line(pid)]
+        if servers:
+            return servers
+    return []
+
+
+def command_line(pid: str) -> str:
+    """Empty for one that has gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def is_alive(pid: str) -> bool:
