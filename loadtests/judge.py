@@ -5,7 +5,6 @@ it but what the master's options tell them. Who comes and what they do is not it
 """
 
 import logging
-import math
 import os
 import secrets
 import signal
@@ -26,6 +25,7 @@ from loadtests.thresholds import parse
 from loadtests.verdict import Ending, Exit, Run
 from loadtests.verdict_text import text
 from scenarios.api_key import api_key_fault
+from scenarios.time_scale import time_scale
 
 SCALE = "vigil_scale"  # the option by which workers hear how fast the server's time runs
 
@@ -116,11 +116,8 @@ class Judge:
         said = str(self._options.time_scale).strip()
         if not said:
             return None
-        try:
-            scale = float(said)
-        except ValueError:
-            scale = 0.0
-        if not 0 < scale < math.inf:
+        scale = time_scale(said)
+        if scale is None:
             raise LoadError(f"--time-scale {said!r} is not a number above 0")
         return scale
 

@@ -39,6 +39,7 @@ from loadtests.target import Unreachable, look
 from loadtests.thresholds import Threshold, parse
 from loadtests.verdict import WORDS, Ending, Exit, Run, Verdict
 from loadtests.verdict_text import WIDTH, text
+from scenarios import files
 from scenarios.junit import junit
 from server.argument_types import number, whole_number
 from server.extras import need
@@ -354,7 +355,7 @@ def _write(arguments: argparse.Namespace, verdict: Verdict, outcome: Outcome) ->
 def _written(path: Path, content: str) -> str:
     """Why it cannot be; "" when it was."""
     try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        return f"{path}: cannot be written: {error.strerror}"
+        files.write(path, content)
+    except files.CannotWrite as error:
+        return str(error)
     return ""

@@ -3,7 +3,6 @@
 Plain blocking HTTP. What is asked here is charged like anything else, so the oracle hears of it.
 """
 
-import math
 import re
 import time
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from loadtests.observation import Observation
 from loadtests.options import LoadError
 from loadtests.oracle_tally import Limits
 from scenarios.api_key import api_key_fault
+from scenarios.time_scale import HEADER, time_scale
 
 ANSWER_S_MAX = 5.0
 
@@ -94,13 +94,10 @@ def _check(answer: httpx.Response, agent: str) -> None:
 
 def _scale(answer: httpx.Response) -> float:
     """How fast the server's time runs, as it says itself."""
-    text = answer.headers.get("Vigil-Time-Scale", "1")
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < math.inf:
-        raise Unreachable(f"{answer.request.url} answers with Vigil-Time-Scale {text!r}, which is none")
+    text = answer.headers.get(HEADER, "1")
+    scale = time_scale(text)
+    if scale is None:
+        raise Unreachable(f"{answer.request.url} answers with {HEADER} {text!r}, which is none")
     return scale
 
 

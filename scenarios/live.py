@@ -4,7 +4,6 @@ Its session time runs `scale` times as fast as ours; what it says of the time in
 """
 
 import json
-import math
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -24,6 +23,7 @@ from scenarios.errors import ScenarioError
 from scenarios.in_process import Disconnected
 from scenarios.script import AgentBehaviour, Script, Settings, steps_of
 from scenarios.targets import Target, Unreachable
+from scenarios.time_scale import HEADER, time_scale
 from scenarios.wire import BASE
 from server.direct import Answer
 from server.wire_time import epoch_ms
@@ -229,13 +229,10 @@ def _texts(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[str, str]]:
 
 
 def _scale(url: str, response: httpx.Response) -> float:
-    text = response.headers.get("Vigil-Time-Scale", "1")
-    try:
-        scale = float(text)
-    except ValueError:
-        scale = 0.0
-    if not 0 < scale < math.inf:
-        raise ScenarioError(f"{url} is no Sessions API: it says Vigil-Time-Scale {text!r}")
+    text = response.headers.get(HEADER, "1")
+    scale = time_scale(text)
+    if scale is None:
+        raise ScenarioError(f"{url} is no Sessions API: it says {HEADER} {text!r}")
     return scale
 
 

@@ -13,7 +13,6 @@ from types import FrameType
 from typing import TextIO
 
 from actors.errors import VigilError
-from server.refusal import refusal
 
 WRONG = 2  # what was typed, or a file that it names
 INTERRUPTED = 128 + signal.SIGINT
@@ -89,13 +88,23 @@ def end(error: BaseException) -> int:
         complain(f"interrupted {said}" if said else "interrupted")
         return INTERRUPTED
     errors = list(_leaves(error))
-    if all(isinstance(one, VigilError) for one in errors):
-        for one in errors:
-            _tell(refusal(one))
+    expected = [one for one in errors if isinstance(one, VigilError)]
+    if len(expected) == len(errors):
+        for one in expected:
+            _refuse(one)
         return WRONG
     if any(isinstance(one, OSError) for one in errors) and (code := _unwritable()):
         return code
     raise error
+
+
+def _refuse(error: VigilError) -> None:
+    """Say what is wrong; where a file is, also what a right one could look like."""
+    complain(str(error))
+    if error.example:
+        _tell(
+            "\n".join(["This is how one could look:", *(f"  {line}" for line in error.example.splitlines())])
+        )
 
 
 def flushed(code: int) -> int:

@@ -15,7 +15,6 @@ import select
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from http import HTTPStatus
 from typing import Any, Literal
 
 import structlog
@@ -27,6 +26,7 @@ from server.budget import Waiting
 from server.call import Reply, Site
 from server.connection import GONE, Server, Stream, handshake, send_in_time, socket_of
 from server.hot_request import NotHot, read, request_lines
+from server.protocols import STATUS_LINES
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
@@ -80,14 +80,14 @@ class HotPath:
                 self.look_at_the_clock()
                 until_s = self.now_s + _LOOK_S
                 while self.now_s < until_s and (ready := poll.poll(0, _READY_MAX)):
-                    await self._read_all([descriptor for descriptor, _ in ready], until_s)
+                    await self._read_all(ready, until_s)
 
-    async def _read_all(self, ready: Sequence[int], until_s: float) -> None:
+    async def _read_all(self, ready: Sequence[tuple[int, int]], until_s: float) -> None:
         """Serve those that have sent something: each once before any is served again, whatever it sends meanwhile.
 
         When that takes long, whoever else waits for the loop (timers, new clients) has a turn in between.
         """
-        for descriptor in ready:
+        for descriptor, _ in ready:
             if self.now_s >= until_s:
                 await trio.lowlevel.checkpoint()
                 self.look_at_the_clock()
@@ -322,13 +322,11 @@ _DO: Mapping[Need, Callable[[HotConnection], Awaitable[None]]] = {
     "rest": HotConnection._complete,
 }
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
-
 
 def _encoded(reply: Reply, common: str) -> bytes:
     status, head, body = reply
     assert isinstance(body, bytes)  # noqa: S101  requests with another transport are not read here
-    whole_head = f"{_STATUS_LINES[status]}{head}Content-Length: {len(body)}\r\n{common}\r\n"
+    whole_head = f"{STATUS_LINES[status]}{head}Content-Length: {len(body)}\r\n{common}\r\n"
     return whole_head.encode("latin-1") + body
 
 

@@ -44,6 +44,7 @@ _GOODBYE_S = 0.1  # for an app that is not reading to hear that its client has g
 UNITS_BURST = 2000  # of work for one connection, see `Share`
 UNITS_PER_S = 200.0
 UNITS_FOR_ANSWER = 16  # its request, and the frames that a client sends while it reads
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 USEFUL_BYTES = 64  # a piece of a body that is no smaller is no flood
 
 # Hypercorn makes its WebSockets where nothing can be overridden.
@@ -212,7 +213,8 @@ class _Server(h11.Connection):
         data = super().send(event)
         if isinstance(event, h11.Response | h11.InformationalResponse):
             line, end, rest = data.partition(b"\r\n")
-            return _STATUS_LINES.get(event.status_code, line) + end + rest
+            said = STATUS_LINES.get(event.status_code)
+            return (said.encode() if said else line + end) + rest
         return data
 
 
@@ -341,5 +343,4 @@ class _Log(Logger):
         _log.error(message, **summary(sys.exception()))
 
 
-_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode() for status in HTTPStatus}
 _EMPTY_LINES = re.compile(rb"(?:\r\n)+")

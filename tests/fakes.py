@@ -20,6 +20,18 @@ from actors.stores.memory import MemoryStore, SlowMemoryStore
 from tests.harness import AGENTS, START_MS, fake_ids
 
 
+class Bystander:
+    """A task that always wants to go on: `turns` is how often others have let it."""
+
+    def __init__(self) -> None:
+        self.turns = 0
+
+    async def run(self) -> None:
+        while True:
+            await trio.lowlevel.checkpoint()
+            self.turns += 1
+
+
 class FaultyStore(SlowMemoryStore):
     """A memory store whose commits and reads can be held up, slow or refused. `commits` are those that came."""
 

@@ -32,6 +32,7 @@ from tests.actors.agents.loopback import (
     streamed,
 )
 from tests.actors.agents.talk import Talk, message
+from tests.fakes import Bystander
 from tests.measure import examples
 
 KEY = "sk-do-not-show-0123456789"
@@ -544,19 +545,13 @@ async def test_many_turns_at_once_each_get_their_own_answer(nursery: trio.Nurser
 
 
 async def test_others_have_their_turn_while_a_large_chunk_is_read(nursery: trio.Nursery) -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await trio.lowlevel.checkpoint()
-            turns += 1
+    bystander = Bystander()
 
     async def chunks() -> AsyncIterator[bytes]:
         await trio.lowlevel.checkpoint()
         yield b"data: {}\n\n" * 6400
 
-    nursery.start_soon(count)
+    nursery.start_soon(bystander.run)
     taken = bytearray()
 
     def take(piece: bytes) -> bool:
@@ -566,4 +561,4 @@ async def test_others_have_their_turn_while_a_large_chunk_is_read(nursery: trio.
     await remote.read_chunks(httpx.Response(200, content=chunks()), take)
     nursery.cancel_scope.cancel()
     assert taken == b"data: {}\n\n" * 6400
-    assert turns >= 64_000 // remote.PIECE_BYTES
+    assert bystander.turns >= 64_000 // remote.PIECE_BYTES
