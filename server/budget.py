@@ -117,7 +117,7 @@ class Unsent:
         self._waiting.add(waiting)
         self.bytes += size
         if self.bytes > self._bytes_max:
-            self._make_room()
+            self._make_room(waiting)
         return waiting
 
     def leave(self, waiting: Waiting) -> None:
@@ -134,10 +134,12 @@ class Unsent:
         finally:
             self.leave(waiting)
 
-    def _make_room(self) -> None:
+    def _make_room(self, newest: Waiting) -> None:
+        """The newest goes last: what has not begun to be taken is not slow."""
         wanted = self._bytes_max - self._bytes_max // _ROOM
         now = trio.current_time()
-        slowest = sorted(self._waiting, key=lambda one: slowness(one.taken, now - one.began_at))
+        others = self._waiting - {newest}
+        slowest = [*sorted(others, key=lambda one: slowness(one.taken, now - one.began_at)), newest]
         count = 0
         while self.bytes > wanted:
             one = slowest[count]

@@ -137,6 +137,7 @@ class HotConnection:
             self._path.unwatch(self._descriptor)
             if self._waiting is not None:
                 self._traffic.unsent.leave(self._waiting)
+                self._waiting = None  # it and this hold each other, and the answer: see `Connection.run`
             if self._later is not None:
                 self._later.close()
         return None

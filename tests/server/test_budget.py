@@ -100,6 +100,18 @@ async def test_beyond_the_bound_the_slowest_readers_are_cut_and_who_has_only_beg
     assert [(line["why"], line["count"]) for line in logs] == [("unsent", 2)]
 
 
+async def test_the_newest_answer_is_not_cut_for_others_that_are_as_new() -> None:
+    traffic, cut = Traffic(unsent_bytes_max=800), list[str]()
+
+    def waits(name: str) -> Any:
+        return traffic.unsent.enter(lambda: cut.append(name), 300)
+
+    for earlier in (waits("first"), waits("second")):
+        earlier.took(100)
+    waits("newest")
+    assert sorted(cut) in (["first"], ["second"])
+
+
 async def test_an_answer_that_alone_is_too_much_is_cut() -> None:
     traffic, cut = Traffic(unsent_bytes_max=100), list[str]()
     traffic.unsent.enter(lambda: cut.append("it"), 101)

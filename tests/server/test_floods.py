@@ -1,6 +1,9 @@
 """A client that floods is cut with the code that says so, and one that does not is not: real sockets."""
 
+import gc
 import select
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import h2.events
@@ -188,6 +191,26 @@ async def test_who_does_not_read_is_cut_when_unsent_answers_are_too_many() -> No
                 await _send_for_ever(ours, request("GET", "/{id}") * 50)
     assert traffic.cuts["unsent"] == 1
     assert traffic.unsent.bytes == 0
+
+
+async def test_who_was_cut_for_what_is_unsent_leaves_nothing_to_the_garbage_collector() -> None:
+    """Its answer least of all: what the collector has frozen it never frees."""
+    async with running_api() as api:
+        await api.create()
+        server = Server(_nothing, first=HotPath(api.site), traffic=Traffic(unsent_bytes_max=1))
+        ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
+        gc.disable()
+        try:
+            async with trio.open_nursery() as nursery, ours:
+                nursery.start_soon(server.serve_connection, theirs)
+                await trio.testing.wait_all_tasks_blocked()
+                (connection,) = map(weakref.ref, server.connections)
+                with trio.fail_after(TIMEOUT_S), suppress(trio.BrokenResourceError):
+                    await _send_for_ever(ours, request("GET", "/{id}") * 50)
+            assert server.traffic.cuts["unsent"] == 1
+            assert connection() is None
+        finally:
+            gc.enable()
 
 
 # --- descriptors
