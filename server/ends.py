@@ -7,6 +7,7 @@ and says nothing of codes. Imports nothing that takes time: an interrupt may com
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -38,13 +39,18 @@ def interruptible(summary: Callable[[], str]) -> Iterator[None]:
 def as_interrupts() -> Iterator[None]:
     """SIGTERM and SIGHUP end a command as SIGINT does, so that what it started is stopped too.
 
-    Signals that somebody ignores or handles already stay as they are.
+    Signals that somebody ignores or handles already stay as they are. An interrupt may come between the call of a
+    coroutine function and its `await`: Python's warning of that is not for whoever pressed Ctrl-C.
     """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    with _handling(_interrupt, signal.SIGTERM, signal.SIGHUP):
-        yield
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
+        with _handling(_interrupt, *numbers if _interrupts_are_usual() else ()):
+            yield
+
+
+def _interrupts_are_usual() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
