@@ -42,7 +42,7 @@ format: $(DEV) ## rewrite the code in house format
 
 prove: $(DEV) ## the long measure: more crash rounds, longer property runs, benches
 	VIGIL_PROVE=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 7200 $(ARGS)
-	$(BIN)/python -m loadtests.bench.live_sessions
+	$(BIN)/python -m vigil.loadtests.bench.measures.live_sessions
 
 clean: ## remove what setup made
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist *.egg-info src/*.egg-info

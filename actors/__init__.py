@@ -1,1 +1,4 @@
-"""Sessions as actors: lifecycle, time, limits and durability. Knows nothing of HTTP."""
+"""Sessions, time and durability: everything about a session's life is decided here.
+
+Owns sessions, limits, turns, events and stores. Refuses to know HTTP, and whoever sends the commands.
+"""

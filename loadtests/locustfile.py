@@ -20,11 +20,20 @@ from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import STATE_MISSING, STATE_RUNNING, MasterRunner, Runner, WorkerRunner
 
-from loadtests import mixes, shapes
-from loadtests.collection import Batch, Recorder
-from loadtests.greedy import AgentCrowd, GreedyOnAgent, GreedyOnSession, GreedyOnUser
-from loadtests.judge import SCALE, Judge, abandon, exit_code_of
-from loadtests.options import (
+from vigil.loadtests.people import mixes, shapes
+from vigil.loadtests.people.collection import Batch, Recorder
+from vigil.loadtests.people.greedy import AgentCrowd, GreedyOnAgent, GreedyOnSession, GreedyOnUser
+from vigil.loadtests.people.person import Person, World
+from vigil.loadtests.people.users import (
+    Chatter,
+    ClosedLaptop,
+    Clumsy,
+    Ghost,
+    IdleTab,
+    Listener,
+    MultiDevice,
+)
+from vigil.loadtests.runner.options import (
     AGENT_LIMIT,
     DEMO_AGENT,
     END_VARIABLE,
@@ -35,8 +44,7 @@ from loadtests.options import (
     Target,
     limits_of,
 )
-from loadtests.people import Person, World
-from loadtests.users import Chatter, ClosedLaptop, Clumsy, Ghost, IdleTab, Listener, MultiDevice
+from vigil.loadtests.verdict.judge import SCALE, Judge, abandon, exit_code_of
 
 __all__ = [
     "AgentCrowd",

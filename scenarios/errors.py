@@ -4,7 +4,7 @@ VigilError
   ScenarioError        the root
 """
 
-from actors.errors import VigilError
+from vigil.actors.core.errors import VigilError
 
 
 class ScenarioError(VigilError):

@@ -1,1 +1,5 @@
-"""The Sessions API over HTTP: turns requests into asks and answers into bytes. Holds no session state."""
+"""The API over HTTP: requests become commands to actors, and answers become bytes.
+
+Owns sockets, the route table, documentation and what an operator sees.
+Refuses to know any rule about a session's life.
+"""

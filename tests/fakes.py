@@ -7,17 +7,17 @@ from typing import Any
 
 import trio
 
-from actors import service
-from actors.agents.base import AgentEntry, Reply, Turn
-from actors.clock import ScaledClock
-from actors.directory import Directory, Rules
-from actors.errors import StoreUnavailable
-from actors.limits import Limit, Limits
-from actors.records import TimeoutPatch
-from actors.session import SessionActor
-from actors.stores.base import Page, SavedAnswer, Store, Write
-from actors.stores.memory import MemoryStore, SlowMemoryStore
 from tests.harness import AGENTS, START_MS, fake_ids
+from vigil.actors.agents.base import AgentEntry, Reply, Turn
+from vigil.actors.core.errors import StoreUnavailable
+from vigil.actors.core.records import TimeoutPatch
+from vigil.actors.limits.limiter import Limit, Limits
+from vigil.actors.runtime import service
+from vigil.actors.runtime.actor import SessionActor
+from vigil.actors.runtime.clock import ScaledClock
+from vigil.actors.runtime.directory import Directory, Rules
+from vigil.actors.stores.base import Page, SavedAnswer, Store, Write
+from vigil.actors.stores.memory import MemoryStore, SlowMemoryStore
 
 
 class Bystander:

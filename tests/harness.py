@@ -13,18 +13,18 @@ import h11
 import httpx
 import trio
 
-from actors.agents.base import AgentEntry
-from actors.agents.echo import EchoAgent
-from actors.clock import ScaledClock
-from actors.stores.base import Store
-from actors.stores.memory import MemoryStore
-from server import site as sites
-from server.app import make_app
-from server.auth import SCOPES, Principal
-from server.call import Site
-from server.connection import Server
-from server.direct import Direct
-from server.hotpath import HotPath
+from vigil.actors.agents.base import AgentEntry
+from vigil.actors.agents.echo import EchoAgent
+from vigil.actors.runtime.clock import ScaledClock
+from vigil.actors.stores.base import Store
+from vigil.actors.stores.memory import MemoryStore
+from vigil.server.api.auth import SCOPES, Principal
+from vigil.server.api.call import Site
+from vigil.server.front.direct import Direct
+from vigil.server.front.fast_path import FastPath
+from vigil.server.front.quart_app import make_app
+from vigil.server.http.connection import Server
+from vigil.server.ops import site as sites
 
 BASE = "/api/messaging/sessions"
 START_MS = 1_795_338_000_000  # 2026-11-22T09:00:00.000Z
@@ -131,7 +131,7 @@ def direct_way(site: Site) -> WayIn:
 
 def hot_way(site: Site) -> WayIn:
     """Through the hot path and, for what it hands on, Hypercorn and Quart: real bytes over a pair of sockets."""
-    server = Server(make_app(site), first=HotPath(site))
+    server = Server(make_app(site), first=FastPath(site))
 
     async def send(method: str, target: str, headers: Iterable[tuple[str, str]], content: bytes) -> Answer:
         ours, theirs = map(trio.SocketStream, trio.socket.socketpair())

@@ -10,10 +10,11 @@ from typing import Any
 
 import httpx
 
-from server.command_line import settings_table
+from tests import ROOT
 from tests.process import ServerProcess, running_server
+from vigil.server.cli.command_line import settings_table
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 CALL = re.compile(r"```bash\n(curl .*?)```\n.*?```json\n(.*?)```", re.DOTALL)
 
 

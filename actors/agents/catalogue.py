@@ -12,16 +12,16 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from actors.agents import yaml_lines
-from actors.agents.base import AgentEntry
-from actors.agents.config import AgentConfig, Outside, Strict
-from actors.agents.echo import EchoAgent
-from actors.agents.openai import OpenAIAgent, OpenAIConfig
-from actors.agents.scripted import ScriptedConfig
-from actors.agents.webhook import WebhookAgent, WebhookConfig
-from actors.agents.yaml_lines import Document, Problem
-from actors.errors import VigilError
-from actors.suggestion import did_you_mean
+from vigil.actors.agents import yaml_lines
+from vigil.actors.agents.base import AgentEntry
+from vigil.actors.agents.config import AgentConfig, Outside, Strict
+from vigil.actors.agents.echo import EchoAgent
+from vigil.actors.agents.openai import OpenAIAgent, OpenAIConfig
+from vigil.actors.agents.scripted import ScriptedConfig
+from vigil.actors.agents.webhook import WebhookAgent, WebhookConfig
+from vigil.actors.agents.yaml_lines import Document, Problem
+from vigil.actors.core.errors import VigilError
+from vigil.actors.core.suggestion import did_you_mean
 
 FILE_BYTES_MAX = 1024 * 1024
 DEMO_ID = "agent-123"

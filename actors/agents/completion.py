@@ -11,11 +11,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, get_args
 
-from actors.agents.base import ANSWER_CHARACTERS_MAX, Reply
-from actors.agents.event_stream import BOM, EventStream, EventTooLong, ServerSentEvent
-from actors.agents.remote import ANSWER_BYTES_MAX, Remote
-from actors.errors import AgentFailed
-from actors.records import FinishReason
+from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, Reply
+from vigil.actors.agents.event_stream import BOM, EventStream, EventTooLong, ServerSentEvent
+from vigil.actors.agents.remote import ANSWER_BYTES_MAX, Remote
+from vigil.actors.core.errors import AgentFailed
+from vigil.actors.core.records import FinishReason
 
 _FINISH_REASONS: tuple[FinishReason, ...] = get_args(FinishReason)
 Json = dict[str, Any]

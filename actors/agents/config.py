@@ -12,9 +12,9 @@ import httpx
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from actors.agents.base import Agent, AgentEntry
-from actors.limits import Limit
-from actors.records import TimeoutPatch
+from vigil.actors.agents.base import Agent, AgentEntry
+from vigil.actors.core.records import TimeoutPatch
+from vigil.actors.limits.limiter import Limit
 
 
 class Outside(NamedTuple):

@@ -1,6 +1,6 @@
 """An agent that repeats what it hears: for a first try, and for tests."""
 
-from actors.agents.base import Reply, Turn
+from vigil.actors.agents.base import Reply, Turn
 
 
 class EchoAgent:

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Literal
 import httpx
 from pydantic import Field, field_validator
 
-from actors.agents.base import Reply, Turn
-from actors.agents.completion import Completion
-from actors.agents.config import HttpUrl, Outside, RemoteConfig, SecretVariable
-from actors.agents.remote import Remote, read_chunks
-from actors.records import Message
+from vigil.actors.agents.base import Reply, Turn
+from vigil.actors.agents.completion import Completion
+from vigil.actors.agents.config import HttpUrl, Outside, RemoteConfig, SecretVariable
+from vigil.actors.agents.remote import Remote, read_chunks
+from vigil.actors.core.records import Message
 
 _OURS = ("model", "messages", "stream")
 

@@ -20,9 +20,9 @@ import jiter
 import structlog
 import trio
 
-from actors.agents.config import RemoteConfig
-from actors.agents.event_stream import BOM
-from actors.errors import AgentFailed, AgentTimedOut
+from vigil.actors.agents.config import RemoteConfig
+from vigil.actors.agents.event_stream import BOM
+from vigil.actors.core.errors import AgentFailed, AgentTimedOut
 
 log = structlog.get_logger()
 

@@ -14,9 +14,9 @@ from typing import Annotated, Literal, NamedTuple, Self
 import trio
 from pydantic import BeforeValidator, Field, model_validator
 
-from actors.agents.base import Reply, Turn
-from actors.agents.config import AgentConfig, Outside, Strict
-from actors.errors import AgentFailed
+from vigil.actors.agents.base import Reply, Turn
+from vigil.actors.agents.config import AgentConfig, Outside, Strict
+from vigil.actors.core.errors import AgentFailed
 
 HOUR_MS = 3_600_000
 

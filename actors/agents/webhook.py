@@ -17,10 +17,10 @@ import httpx
 import orjson
 from pydantic import Field
 
-from actors.agents.base import ANSWER_CHARACTERS_MAX, Reply, Turn
-from actors.agents.config import HttpUrl, Outside, RemoteConfig, SecretVariable
-from actors.agents.remote import NOT_SENT, Remote, read_object
-from actors.records import FinishReason, Message
+from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, Reply, Turn
+from vigil.actors.agents.config import HttpUrl, Outside, RemoteConfig, SecretVariable
+from vigil.actors.agents.remote import NOT_SENT, Remote, read_object
+from vigil.actors.core.records import FinishReason, Message
 
 METADATA_BYTES_MAX = 16_384
 METADATA_LEVELS_MAX = 5

@@ -1,1 +1,5 @@
-"""Where sessions outlive the process. `base` is the protocol; the others keep it."""
+"""What is durable: one protocol in whole effects, and the stores that keep it.
+
+Owns files, transactions and erasure.
+Refuses to know why anything is written.
+"""

@@ -6,8 +6,8 @@ A commit is all or nothing and durable when it returns. Effects of several calle
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from actors.clock import Anchor
-from actors.records import Message, Session, Tombstone, TurnState
+from vigil.actors.core.records import Message, Session, Tombstone, TurnState
+from vigil.actors.runtime.clock import Anchor
 
 
 class InsertSession(NamedTuple):

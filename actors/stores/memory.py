@@ -10,9 +10,9 @@ from typing import Any
 
 import trio
 
-from actors.clock import Anchor
-from actors.records import Message, Session, Tombstone, TurnState
-from actors.stores.base import (
+from vigil.actors.core.records import Message, Session, Tombstone, TurnState
+from vigil.actors.runtime.clock import Anchor
+from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
     OWED,
     CommitStats,

@@ -1,6 +1,6 @@
 """Hostile clients, each a function of an open socket: what they send without pause until the server has had enough.
 
-    python -m loadtests.bench.attacks NAME SOCKETS SECONDS HOST PORT [SESSION_ID]
+    python -m vigil.loadtests.bench.attacks NAME SOCKETS SECONDS HOST PORT [SESSION_ID]
 
 A client that is cut comes again at once. It knows bytes on the wire and refuses to know what they cost.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from loadtests.bench.rig import BASE, KEY
+from vigil.loadtests.bench.rig import BASE, KEY
 
 _CHUNK = 64 * 1024
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"

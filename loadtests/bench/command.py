@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests.bench import actors, floods, growth, http, machine, sim, store, tables, wrk
-from loadtests.bench.contestants import CONTESTANTS
-from loadtests.bench.rig import BenchError
-from loadtests.bench.tables import Table, as_markdown, as_text
-from scenarios import files
-from server import ends
-from server.argument_types import whole_number
+from vigil.loadtests.bench import machine, tables, wrk
+from vigil.loadtests.bench.contestants import CONTESTANTS
+from vigil.loadtests.bench.measures import actors, floods, growth, http, sim, store
+from vigil.loadtests.bench.rig import BenchError
+from vigil.loadtests.bench.tables import Table, as_markdown, as_text
+from vigil.scenarios.reports import files
+from vigil.server.cli import ends
+from vigil.server.cli.argument_types import whole_number
 
 ROUNDS_MAX = 1000
 

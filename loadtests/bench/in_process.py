@@ -9,14 +9,14 @@ from uuid import UUID
 
 import trio
 
-from actors import service
-from actors.agents.base import AgentEntry
-from actors.clock import ScaledClock
-from actors.directory import Directory, Rules
-from actors.lifecycle import Command, Heartbeat, Send
-from actors.limits import Limit, Limits
-from actors.records import TimeoutPatch
-from actors.stores.base import Store
+from vigil.actors.agents.base import AgentEntry
+from vigil.actors.core.lifecycle import Command, Heartbeat, Send
+from vigil.actors.core.records import TimeoutPatch
+from vigil.actors.limits.limiter import Limit, Limits
+from vigil.actors.runtime import service
+from vigil.actors.runtime.clock import ScaledClock
+from vigil.actors.runtime.directory import Directory, Rules
+from vigil.actors.stores.base import Store
 
 CALLERS = 32
 _FAR = Limit(1_000_000_000, 60)

@@ -9,7 +9,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from loadtests.bench.store import fsync_ms
+from vigil.loadtests.bench.measures.store import fsync_ms
 
 _PACKAGES = (
     "vigil-sessions",

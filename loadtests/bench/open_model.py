@@ -18,8 +18,8 @@ from typing import TypedDict
 
 import httptools
 
-from loadtests.bench.rig import Address, BenchError, percentiles
-from loadtests.bench.wrk import CONNECTIONS, Request
+from vigil.loadtests.bench.rig import Address, BenchError, percentiles
+from vigil.loadtests.bench.wrk import CONNECTIONS, Request
 
 _LAST_S = 5.0  # for the last answers
 

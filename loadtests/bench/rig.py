@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from actors.errors import VigilError
-from server.serve import raise_descriptor_limit
+from vigil.actors.core.errors import VigilError
+from vigil.server.ops.serve import raise_descriptor_limit
 
 BASE = "/api/messaging/sessions"
 KEY = "bench-key-0123456789abcdef"

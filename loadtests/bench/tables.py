@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from loadtests.bench.contestants import CONTESTANTS
-from loadtests.bench.figures import Figure
+from vigil.loadtests.bench.contestants import CONTESTANTS
+from vigil.loadtests.bench.figures import Figure
 
 
 class Table(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadtests.bench.rig import BenchError
+from vigil.loadtests.bench.rig import BenchError
 
 CONNECTIONS = 32
 INSTALL = "wrk is not installed: `apt-get install wrk` (Debian, Ubuntu) or `brew install wrk`"

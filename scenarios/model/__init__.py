@@ -14,7 +14,7 @@ say in it), `settling` (in which order, and what is not known), `sends` and `his
 `limits`, `lists`, `events`, `troubles` (what faults excuse), and `order`, which puts them together.
 """
 
-from scenarios.model.order import Model
-from scenarios.model.settings import AgentRules, ModelSettings
+from vigil.scenarios.model.order import Model
+from vigil.scenarios.model.settings import AgentRules, ModelSettings
 
 __all__ = ["AgentRules", "Model", "ModelSettings"]

@@ -4,10 +4,10 @@
 
 from collections.abc import Callable
 
-from scenarios.model.answers import difference
-from scenarios.model.session import Exchange, Session
-from scenarios.model.world import World, after_activity, after_patch, after_renewal, epoch_ms, iso
-from scenarios.observed import Violation, Why
+from vigil.scenarios.model.observed import Violation, Why
+from vigil.scenarios.model.rules.answers import difference
+from vigil.scenarios.model.session import Exchange, Session
+from vigil.scenarios.model.world import World, after_activity, after_patch, after_renewal, epoch_ms, iso
 
 
 def fitting_worlds(session: Session, exchange: Exchange, worlds: list[World]) -> tuple[list[World], str]:

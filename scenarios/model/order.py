@@ -5,18 +5,18 @@
 
 import orjson
 
-from scenarios.model.answers import check_challenge, read
-from scenarios.model.creation import Creation
-from scenarios.model.events import Streams
-from scenarios.model.limits import Limits
-from scenarios.model.lists import Lists
-from scenarios.model.session import COMMANDS, Exchange, Session
-from scenarios.model.sessions import Sessions
-from scenarios.model.settings import ModelSettings
-from scenarios.model.settling import answered_while_waiting, settle, withdraw
-from scenarios.model.troubles import StoreFault, Troubles
-from scenarios.model.world import Json, epoch_ms
-from scenarios.observed import Answered, Sent, Violation, Why
+from vigil.scenarios.model.observed import Answered, Sent, Violation, Why
+from vigil.scenarios.model.rules.answers import check_challenge, read
+from vigil.scenarios.model.rules.creation import Creation
+from vigil.scenarios.model.rules.events import Streams
+from vigil.scenarios.model.rules.limits import Limits
+from vigil.scenarios.model.rules.lists import Lists
+from vigil.scenarios.model.session import COMMANDS, Exchange, Session
+from vigil.scenarios.model.sessions import Sessions
+from vigil.scenarios.model.settings import ModelSettings
+from vigil.scenarios.model.settling import answered_while_waiting, settle, withdraw
+from vigil.scenarios.model.troubles import StoreFault, Troubles
+from vigil.scenarios.model.world import Json, epoch_ms
 
 
 class Model:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from scenarios.model.history import NEVER, Asked, History
-from scenarios.model.limits import Charge, Named
-from scenarios.model.world import CONFIG, Json, Life, World, iso
-from scenarios.observed import Answered, Sent
+from vigil.scenarios.model.observed import Answered, Sent
+from vigil.scenarios.model.rules.history import NEVER, Asked, History
+from vigil.scenarios.model.rules.limits import Charge, Named
+from vigil.scenarios.model.world import CONFIG, Json, Life, World, iso
 
 WAITING_MAX = 256  # turns of one session, and 64 commands: more may be refused as OVERLOADED
 COMMANDS_MAX = 64

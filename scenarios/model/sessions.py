@@ -2,13 +2,13 @@
 
 import heapq
 
-from scenarios.model.history import NEVER, History
-from scenarios.model.limits import Limits, policy
-from scenarios.model.lists import Lists
-from scenarios.model.session import Session
-from scenarios.model.settings import ModelSettings
-from scenarios.model.troubles import Troubles
-from scenarios.model.world import MINUTE_MS, Json, Life, new_world
+from vigil.scenarios.model.rules.history import NEVER, History
+from vigil.scenarios.model.rules.limits import Limits, policy
+from vigil.scenarios.model.rules.lists import Lists
+from vigil.scenarios.model.session import Session
+from vigil.scenarios.model.settings import ModelSettings
+from vigil.scenarios.model.troubles import Troubles
+from vigil.scenarios.model.world import MINUTE_MS, Json, Life, new_world
 
 _LOOK_AGAIN_MS = 1000
 

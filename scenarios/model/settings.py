@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from scenarios.model.history import Reply
-from scenarios.model.limits import Named, Rate, Scope
-from scenarios.model.world import Config, Json, merged
+from vigil.scenarios.model.rules.history import Reply
+from vigil.scenarios.model.rules.limits import Named, Rate, Scope
+from vigil.scenarios.model.world import Config, Json, merged
 
 
 class AgentRules(NamedTuple):

@@ -6,12 +6,12 @@ world, and those that fit stay.
 
 # ruff: noqa: PLR2004  status codes are the vocabulary here
 
-from scenarios.model.history import NEVER, Query
-from scenarios.model.judging import contradiction, fitting_worlds
-from scenarios.model.keys import check_key_refusal, find_saved, remember
-from scenarios.model.sends import is_repeat, keep
-from scenarios.model.session import WAITING_MAX, Exchange, Session
-from scenarios.model.world import World, after_activity, after_patch, after_renewal
+from vigil.scenarios.model.judging import contradiction, fitting_worlds
+from vigil.scenarios.model.rules.history import NEVER, Query
+from vigil.scenarios.model.rules.keys import check_key_refusal, find_saved, remember
+from vigil.scenarios.model.rules.sends import is_repeat, keep
+from vigil.scenarios.model.session import WAITING_MAX, Exchange, Session
+from vigil.scenarios.model.world import World, after_activity, after_patch, after_renewal
 
 WORLDS_MAX = 64
 _LATER_MS = 1000  # an echo takes no longer

@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from scenarios.model.session import COMMANDS, COMMANDS_MAX, WAITING_MAX, Exchange, Session
-from scenarios.observed import Violation
+from vigil.scenarios.model.observed import Violation
+from vigil.scenarios.model.session import COMMANDS, COMMANDS_MAX, WAITING_MAX, Exchange, Session
 
 StoreFault = Literal["slow", "failing", "full"]
 

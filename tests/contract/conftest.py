@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from server.call import Site
 from tests.harness import WAYS, Api, WayIn, running_api
+from vigil.server.api.call import Site
 
 
 @pytest.fixture(params=list(WAYS.values()), ids=list(WAYS))

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import trio
 
-from actors.errors import StoreUnavailable
-from actors.stores.base import InsertMessage, InsertSession, Write
-from actors.stores.memory import SlowMemoryStore
+from vigil.actors.core.errors import StoreUnavailable
+from vigil.actors.stores.base import InsertMessage, InsertSession, Write
+from vigil.actors.stores.memory import SlowMemoryStore
 
 
 class FailingStore(SlowMemoryStore):

@@ -9,10 +9,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import vigil
-from actors.stores.sqlite import SqliteStore
-from actors.stores.sqlite_writer import Writer
-from server import last_resort
+import vigil.__main__ as vigil
+from vigil.actors.stores.sqlite.store import SqliteStore
+from vigil.actors.stores.sqlite.writer import Writer
+from vigil.server.ops import last_resort
 
 
 def main() -> int:

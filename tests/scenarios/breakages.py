@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from actors import directory as directories
-from actors import idempotency, lifecycle, limits, service, turns
-from actors.directory import Directory
-from actors.errors import (
+from vigil.actors.core import lifecycle
+from vigil.actors.core.errors import (
     AgentFailed,
     AgentTimedOut,
     ChangeRefused,
@@ -25,24 +23,30 @@ from actors.errors import (
     RenewalRefused,
     SessionExpired,
 )
-from actors.events import Renewed, TimeoutUpdated
-from actors.hub import Chunk, Hub, Notice
-from actors.idempotency import Keys
-from actors.lifecycle import Heartbeat, Phase, Renew, Retime, Send, Tick, Transition
-from actors.limits import Limits, Window
-from actors.records import Message, Session, State, TimeoutConfig, TimeoutPatch, Tombstone
-from actors.stores.base import Page, SaveWindow
-from actors.stores.memory import MemoryStore
-from actors.tombstones import Tombstones
-from actors.turns import Turns
-from server import answers, auth, errors, gateway, stream
-from server.auth import Principal
-from server.call import Call
-from server.routes import Route
+from vigil.actors.core.events import Renewed, TimeoutUpdated
+from vigil.actors.core.lifecycle import Heartbeat, Phase, Renew, Retime, Send, Tick, Transition
+from vigil.actors.core.records import Message, Session, State, TimeoutConfig, TimeoutPatch, Tombstone
+from vigil.actors.hub.hub import Chunk, Hub, Notice
+from vigil.actors.limits import limiter as limits
+from vigil.actors.limits.limiter import Limits, Window
+from vigil.actors.runtime import directory as directories
+from vigil.actors.runtime import idempotency, service
+from vigil.actors.runtime.directory import Directory
+from vigil.actors.runtime.idempotency import Keys
+from vigil.actors.runtime.tombstones import Tombstones
+from vigil.actors.stores.base import Page, SaveWindow
+from vigil.actors.stores.memory import MemoryStore
+from vigil.actors.turns import turns
+from vigil.actors.turns.turns import Turns
+from vigil.server.api import answers, auth, errors, gateway
+from vigil.server.api.auth import Principal
+from vigil.server.api.call import Call
+from vigil.server.api.routes import Route
+from vigil.server.front import events_socket as stream
 
 Patch = pytest.MonkeyPatch
 
-_ROOMS = ("actors", "server")
+_ROOMS = ("vigil.actors", "vigil.server")
 _DEFAULTS = TimeoutConfig(30, True, 180, 5)
 
 
@@ -82,11 +86,15 @@ _Cached = type(lru_cache(lambda: None))  # asked for anything else, Quart's prox
 
 def _documentation() -> Any:
     """Costs a second to make, and depends on no rule."""
-    return sys.modules["server.site"]._documentation if "server.site" in sys.modules else None
+    return (
+        sys.modules["vigil.server.ops.site"]._documentation
+        if "vigil.server.ops.site" in sys.modules
+        else None
+    )
 
 
 def _modules() -> list[Any]:
-    return [module for name, module in sorted(sys.modules.items()) if name.partition(".")[0] in _ROOMS]
+    return [module for name, module in sorted(sys.modules.items()) if name.startswith(_ROOMS)]
 
 
 def _everywhere(patch: Patch, old: object, new: object) -> None:

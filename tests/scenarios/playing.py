@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 from textwrap import dedent
 
-from scenarios import determinism, reading
-from scenarios.player import play
-from scenarios.plays import Play
-from scenarios.reading import Located
-from scenarios.targets import Virtual
+from vigil.scenarios.language import reading
+from vigil.scenarios.language.reading import Located
+from vigil.scenarios.play.player import play
+from vigil.scenarios.play.results import Play
+from vigil.scenarios.play.targets import Virtual
+from vigil.scenarios.virtual import determinism
 
 HEAD = "title: A script that a test has written\nwhy: The test has a reason of its own.\n"
 

@@ -11,13 +11,14 @@ from functools import partial
 import pytest
 import trio
 
-from scenarios import determinism, reading
-from scenarios.player import play
-from scenarios.reading import Located
-from scenarios.targets import Virtual
 from tests.measure import PROVING
 from tests.scenarios.breakages import BREAKAGES, broken
-from tests.scenarios.test_script import LIBRARY
+from tests.scenarios.language.test_script import LIBRARY
+from vigil.scenarios.language import reading
+from vigil.scenarios.language.reading import Located
+from vigil.scenarios.play.player import play
+from vigil.scenarios.play.targets import Virtual
+from vigil.scenarios.virtual import determinism
 
 DAYS_MAX_S = 8 * 24 * 3600  # of virtual time: a broken server may never answer
 

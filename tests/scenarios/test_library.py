@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from scenarios import reading
-from scenarios.own_server import OwnServers
-from scenarios.plays import Play, trace
-from scenarios.replay import AT_ONCE, play_live
+from tests import ROOT
 from tests.measure import PROVING
+from tests.scenarios.language.test_script import LIBRARY
 from tests.scenarios.playing import run_virtual
-from tests.scenarios.test_script import LIBRARY, ROOT
+from vigil.scenarios.language import reading
+from vigil.scenarios.play.own_server import OwnServers
+from vigil.scenarios.play.results import Play, trace
+from vigil.scenarios.replay.command import AT_ONCE, play_live
 
 HOUR_MS = 3_600_000
 SLACK_MS = 2000  # real: the machine may be busy
@@ -58,7 +59,8 @@ def test_three_hours_leave_the_same_trace_on_every_run_and_in_every_process() ->
     code = "\n".join(
         (
             *PLAIN,
-            "import sys; from pathlib import Path; from scenarios import reading; from scenarios.plays import trace",
+            "import sys; from pathlib import Path",
+            "from vigil.scenarios.language import reading; from vigil.scenarios.play.results import trace",
             "from tests.scenarios.playing import run_virtual",
             "sys.stdout.buffer.write(trace(run_virtual(reading.load(Path(sys.argv[1])))))",
         )

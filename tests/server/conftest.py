@@ -11,8 +11,8 @@ import structlog
 from quart_trio import QuartTrio
 from structlog.testing import capture_logs
 
-from server.listener import Endpoint
 from tests.server.apps import Gate, gated
+from vigil.server.http.listener import Endpoint
 
 
 @pytest.fixture

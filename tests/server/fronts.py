@@ -7,10 +7,10 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from server.app import make_app
-from server.connection import Server
-from server.hotpath import HotPath
 from tests.harness import BASE, OWNER, fake_ids, running_api
+from vigil.server.front.fast_path import FastPath
+from vigil.server.front.quart_app import make_app
+from vigil.server.http.connection import Server
 
 _ids = fake_ids()
 _ids()  # the request's, when the session is created
@@ -44,7 +44,7 @@ def answers(*connections: Sequence[bytes], hot: bool) -> list[list[bytes]]:
 async def _exchange(connections: Sequence[Sequence[bytes]], hot: bool) -> list[list[bytes]]:
     async with running_api() as api:
         await api.create()
-        server = Server(make_app(api.site), first=HotPath(api.site) if hot else None)
+        server = Server(make_app(api.site), first=FastPath(api.site) if hot else None)
         return [_normal(await _connect(server, pieces)) for pieces in connections]
 
 

@@ -11,8 +11,8 @@ import h2.events
 import h2.settings
 import trio
 
-from server.listener import Endpoint
 from tests.server.raw import TIMEOUT_S, Client, Running, connect
+from vigil.server.http.listener import Endpoint
 
 
 class Http2:

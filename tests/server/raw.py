@@ -13,9 +13,9 @@ from typing import Any
 
 import trio
 
-from server.budget import Traffic
-from server.listener import Endpoint, listen
-from server.protocols import DEFAULTS, Limits
+from vigil.server.http.budget import Traffic
+from vigil.server.http.listener import Endpoint, listen
+from vigil.server.http.protocols import DEFAULTS, Limits
 
 PING = 0x89
 MIB = 1024 * 1024

@@ -9,11 +9,11 @@ from typing import Any
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
-from actors.limits import Limit
-from server.app import make_app
-from server.protocols import DEFAULTS, Limits
 from tests.harness import BASE, OWNER, Api, running_api
 from tests.server.raw import TIMEOUT_S, Running, start
+from vigil.actors.limits.limiter import Limit
+from vigil.server.front.quart_app import make_app
+from vigil.server.http.protocols import DEFAULTS, Limits
 
 MANY = Limit(1_000_000, 60)
 

@@ -1,4 +1,4 @@
-"""What Vigil is measured against. Each module is a server: `python -m loadtests.bench.peers.NAME` prints its URL.
+"""What Vigil is measured against. Each module is a server: `python -m vigil.loadtests.bench.peers.NAME` prints its URL.
 
 A ceiling answers every request with `ANSWER`; a peer keeps the routes of `/api/messaging/sessions` in its own way.
 """

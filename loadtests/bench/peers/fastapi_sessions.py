@@ -1,6 +1,6 @@
 """What a user would write instead: the hot rows of the API in FastAPI, on uvicorn with uvloop and httptools.
 
-    python -m loadtests.bench.peers.fastapi_sessions [--redis SOCKET]
+    python -m vigil.loadtests.bench.peers.fastapi_sessions [--redis SOCKET]
 
 Sessions in a dict, or in Redis. It checks the API key, validates with pydantic and answers in like shapes. It has
 no limits, no timers, no events and no agents but a direct echo, and the dict is lost with the process.
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 from redis.asyncio import Redis
 
-from loadtests.bench.rig import BASE, KEY
+from vigil.loadtests.bench.rig import BASE, KEY
 
 _LIFE_MS = 30 * 60_000
 _MAX_MS = 180 * 60_000
@@ -195,7 +195,7 @@ def _now() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m loadtests.bench.peers.fastapi_sessions")
+    parser = argparse.ArgumentParser(prog="python -m vigil.loadtests.bench.peers.fastapi_sessions")
     parser.add_argument("--redis", default="", metavar="SOCKET", help="of a Redis on this machine")
     typed = parser.parse_args(argv)
     store = RedisStore(typed.redis) if typed.redis else DictStore()

@@ -7,7 +7,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio import serve
 
-from loadtests.bench.peers import ANSWER
+from vigil.loadtests.bench.peers import ANSWER
 
 _HEADERS = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(ANSWER))]
 

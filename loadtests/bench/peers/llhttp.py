@@ -6,7 +6,7 @@ from functools import partial
 import httptools
 import trio
 
-from loadtests.bench.peers import ANSWER
+from vigil.loadtests.bench.peers import ANSWER
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 _RESPONSE = _HEAD % len(ANSWER) + ANSWER

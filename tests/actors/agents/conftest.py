@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import structlog
 
-from actors.agents import catalogue
-from actors.agents.base import Agent, AgentEntry
 from tests.actors.agents.talk import agent_of, loaded
+from vigil.actors.agents import catalogue
+from vigil.actors.agents.base import Agent, AgentEntry
 
 MakeAgent = Callable[..., Agent]
 

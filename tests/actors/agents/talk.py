@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from actors.agents import catalogue
-from actors.agents.base import Agent, AgentEntry, Turn
-from actors.records import Message, Session, TimeoutConfig
+from vigil.actors.agents import catalogue
+from vigil.actors.agents.base import Agent, AgentEntry, Turn
+from vigil.actors.core.records import Message, Session, TimeoutConfig
 
 AT_MS = 1_795_338_000_123  # 2026-11-22T09:00:00.123Z
 WALL_MS = 1_795_338_999_999

@@ -10,19 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.agents import catalogue
-from actors.agents.base import AgentEntry
-from actors.agents.catalogue import CatalogueError
-from actors.agents.echo import EchoAgent
-from actors.agents.openai import OpenAIAgent
-from actors.agents.scripted import ScriptedAgent
-from actors.agents.webhook import WebhookAgent
-from actors.limits import Limit
-from actors.records import TimeoutPatch
+from tests import ROOT
 from tests.actors.agents.talk import WALL_MS, Talk
 from tests.measure import examples
+from vigil.actors.agents import catalogue
+from vigil.actors.agents.base import AgentEntry
+from vigil.actors.agents.catalogue import CatalogueError
+from vigil.actors.agents.echo import EchoAgent
+from vigil.actors.agents.openai import OpenAIAgent
+from vigil.actors.agents.scripted import ScriptedAgent
+from vigil.actors.agents.webhook import WebhookAgent
+from vigil.actors.core.records import TimeoutPatch
+from vigil.actors.limits.limiter import Limit
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "agents.example.yaml"
+EXAMPLE = ROOT / "docs" / "agents.example.yaml"
 FULL = """\
 agents:
   - id: helper

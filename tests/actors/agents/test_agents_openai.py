@@ -13,11 +13,6 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.agents import remote
-from actors.agents.base import ANSWER_CHARACTERS_MAX, Agent, Reply
-from actors.agents.openai import chat
-from actors.agents.remote import Remote
-from actors.errors import AgentFailed, AgentTimedOut
 from tests.actors.agents.conftest import MakeAgent
 from tests.actors.agents.loopback import (
     Loopback,
@@ -34,6 +29,11 @@ from tests.actors.agents.loopback import (
 from tests.actors.agents.talk import Talk, message
 from tests.fakes import Bystander
 from tests.measure import examples
+from vigil.actors.agents import remote
+from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, Agent, Reply
+from vigil.actors.agents.openai import chat
+from vigil.actors.agents.remote import Remote
+from vigil.actors.core.errors import AgentFailed, AgentTimedOut
 
 KEY = "sk-do-not-show-0123456789"
 MIB = 1024 * 1024

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from actors.agents import catalogue
-from actors.agents.base import Agent
-from actors.agents.catalogue import CatalogueError
-from actors.agents.scripted import Delay, Failures
-from actors.errors import AgentFailed
 from tests.actors.agents.talk import SESSION, WALL_MS, Talk, agent_of, loaded, message
 from tests.measure import examples
+from vigil.actors.agents import catalogue
+from vigil.actors.agents.base import Agent
+from vigil.actors.agents.catalogue import CatalogueError
+from vigil.actors.agents.scripted import Delay, Failures
+from vigil.actors.core.errors import AgentFailed
 
 ANYTHING = {"reply": "Hm."}
 

@@ -10,15 +10,15 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.agents import remote
-from actors.agents.base import ANSWER_CHARACTERS_MAX, Agent, Reply
-from actors.agents.webhook import metadata_text
-from actors.errors import AgentFailed, AgentTimedOut
-from server import fields
 from tests.actors.agents.conftest import MakeAgent
 from tests.actors.agents.loopback import Loopback, answer, for_ever, hang_up, serve, stall, streamed
 from tests.actors.agents.talk import SESSION, Talk, message
 from tests.measure import examples
+from vigil.actors.agents import remote
+from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, Agent, Reply
+from vigil.actors.agents.webhook import metadata_text
+from vigil.actors.core.errors import AgentFailed, AgentTimedOut
+from vigil.server.input import fields
 
 SECRET = "a-secret-of-two-parties"
 GOOD = answer(200, {"content": "Hello", "metadata": {"mood": "fine"}})

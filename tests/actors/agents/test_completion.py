@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from actors.agents.base import ANSWER_CHARACTERS_MAX, Reply
-from actors.agents.completion import Completion
-from actors.agents.config import RemoteConfig
-from actors.agents.remote import ANSWER_BYTES_MAX, Remote
-from actors.errors import AgentFailed
+from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, Reply
+from vigil.actors.agents.completion import Completion
+from vigil.actors.agents.config import RemoteConfig
+from vigil.actors.agents.remote import ANSWER_BYTES_MAX, Remote
+from vigil.actors.core.errors import AgentFailed
 
 DONE = "data: [DONE]\n\n"
 

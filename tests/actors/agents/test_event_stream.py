@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.agents.event_stream import BOM, EventStream, EventTooLong, ServerSentEvent
 from tests.measure import examples
+from vigil.actors.agents.event_stream import BOM, EventStream, EventTooLong, ServerSentEvent
 
 
 def read(*chunks: bytes, bytes_max: int = 1000) -> list[ServerSentEvent]:

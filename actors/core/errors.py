@@ -1,0 +1,121 @@
+"""What can go wrong with sessions, as one tree. The server maps each leaf to a status and a code.
+
+VigilError
+  SessionNotFound      no such session, or no longer (404)
+  SessionExpired       it ended by itself; carries its tombstone (410)
+  SessionBroken        quarantined, or its record cannot be read (500)
+  AgentNotFound        the agent is not in the catalogue (404)
+  ChangeRefused        a retiming that would end the session at once (400)
+  RenewalRefused       nothing left to extend (422)
+  RateLimited          a window is full; carries the decision (429)
+  KeyInFlight          the first request with this idempotency key is not committed yet (409)
+  KeyReused            the idempotency key came with another body (422)
+  Overloaded           a bounded queue or the session cap is full (503)
+  StoreUnavailable     nothing can be committed right now (503)
+  RecordDamaged        what is stored of a session cannot be read or changed: it is out of service (500)
+  StoreError           the store cannot be opened at all; the text says why and what to do
+    DatabaseGone       its file is empty or missing, and should not be
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from vigil.actors.core.records import Message, Tombstone
+    from vigil.actors.limits.limiter import Refused
+
+
+class VigilError(Exception):
+    """The root. Everything below it is expected; anything else that is raised is a bug."""
+
+    example: ClassVar[str] = ""  # of a file that is wrong: how one that is right could look
+
+
+class SessionNotFound(VigilError):
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"Session {session_id} was not found")
+        self.session_id = session_id
+
+
+class SessionExpired(VigilError):
+    def __init__(self, tombstone: Tombstone) -> None:
+        super().__init__(f"Session {tombstone.id} has expired")
+        self.tombstone = tombstone
+
+
+class SessionBroken(VigilError):
+    def __init__(self, session_id: str, why: str) -> None:
+        super().__init__(f"Session {session_id} is out of service: {why}")
+        self.session_id = session_id
+
+
+class AgentNotFound(VigilError):
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"Agent {agent_id} is not in the catalogue")
+        self.agent_id = agent_id
+
+
+class ChangeRefused(VigilError):
+    def __init__(self) -> None:
+        super().__init__("With this change the session would already be expired")
+
+
+class RenewalRefused(VigilError):
+    def __init__(self, session_id: str, reason: str) -> None:
+        super().__init__(f"Session {session_id} already reaches its maximum duration")
+        self.session_id = session_id
+        self.reason = reason
+
+
+class RateLimited(VigilError):
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(f"The {refused.scope} limit of {refused.limit} requests is used up")
+        self.refused = refused
+
+
+class KeyInFlight(VigilError):
+    def __init__(self) -> None:
+        super().__init__("The first request with this Idempotency-Key has not finished")
+
+
+class KeyReused(VigilError):
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used with another body")
+
+
+class Overloaded(VigilError):
+    def __init__(self, what: str, retry_after_s: int = 1) -> None:
+        super().__init__(what)
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailable(VigilError):
+    retry_after_s = 1
+
+    def __init__(self, why: str) -> None:
+        super().__init__("The store cannot commit right now")
+        self.why = why
+
+
+class RecordDamaged(VigilError):
+    """The text says what is damaged, and nothing of its content."""
+
+
+class AgentFailed(VigilError):
+    """Whoever waits for the answer learns which `question` stays unanswered."""
+
+    code = "AGENT_FAILED"
+    question: Message | None = None
+
+
+class AgentTimedOut(AgentFailed):
+    code = "AGENT_TIMEOUT"
+
+
+class StoreError(VigilError):
+    pass
+
+
+class DatabaseGone(StoreError):
+    pass

@@ -1,0 +1,5 @@
+"""Who hears of an event, from which id on, and who is cut because he does not read.
+
+Owns subscriptions and the events that are kept for those who come back.
+Refuses to know sockets and what an event means.
+"""

@@ -1,0 +1,300 @@
+"""The actor: one Trio task for each live session, with one deadline, and a mailbox.
+
+Its task waits for the next thing that falls due. A command is taken up where it is told, without a task's turn for it:
+it is stepped and handed to the store, and when that has committed it, it is published and answered, in that order. One
+commit is under way at a time; all commands that wait meanwhile are then stepped at one instant and share the next.
+"""
+
+from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+from vigil.actors.core.errors import (
+    Overloaded,
+    RecordDamaged,
+    SessionBroken,
+    SessionExpired,
+    SessionNotFound,
+    StoreUnavailable,
+    VigilError,
+)
+from vigil.actors.core.lifecycle import Tick, Transition, due_at, step
+from vigil.actors.core.records import Gone, Session, State, Tombstone, maker
+from vigil.actors.runtime.callbacks import Callback, await_callback
+from vigil.actors.runtime.clock import ScaledClock
+from vigil.actors.runtime.mailbox import Ask, Mailbox, Saving
+from vigil.actors.stores.base import (
+    InsertMessage,
+    RemoveSession,
+    SaveAnswer,
+    Store,
+    UpdateSession,
+    UpdateTurn,
+    Write,
+)
+
+RETRY_S = 1.0  # until something that fell due but could not be committed is tried again
+
+
+def save_answer(key: int, now: int, saving: Saving, transition: Transition) -> SaveAnswer:
+    """What a command with an idempotency key commits beside its own effects."""
+    return SaveAnswer(saving.scope, saving.key, saving.body_sha256, saving.encode(transition), key, now)
+
+
+def end_of(state: Tombstone | Gone) -> VigilError:
+    """What is said to those who come after the end."""
+    return SessionExpired(state) if isinstance(state, Tombstone) else SessionNotFound(state.id)
+
+
+class Host(Protocol):
+    """What an actor knows of the world it lives in."""
+
+    clock: ScaledClock
+    store: Store
+
+    def on_committed(self, actor: "SessionActor", before: Session, transitions: Sequence[Transition]) -> None:
+        """These transitions are committed, and nobody has an answer yet."""
+
+
+_UnderWay = tuple[Sequence[Ask], Sequence[Transition]]
+"""What waits for its commit."""
+
+_DOWN: _UnderWay = ((), ())  # the task does not run, for now or for ever: nothing is taken up
+
+
+class SessionActor(Mailbox):
+    """One live session, which is its own mailbox. `state` is what is committed, so reading it needs no ask.
+
+    Who tells it a command hears the command's refusal; Overloaded when 64 commands wait; StoreUnavailable when it could
+    not be committed, and then nothing of it happened.
+    """
+
+    __slots__ = ("_bug", "_host", "_not_before", "_scope", "_task", "_under_way", "state")
+
+    def __init__(self, session: Session, home: Host) -> None:
+        super().__init__()
+        self.state: State = session
+        self._host = home
+        self._task: trio.lowlevel.Task | None = None
+        self._scope: trio.CancelScope | None = None
+        self._under_way: _UnderWay | None = _DOWN
+        self._bug: Exception | None = None
+        self._not_before = 0.0  # on Trio's clock: no timer is served earlier
+
+    @property
+    def session(self) -> Session:
+        """The session, while it lives."""
+        assert isinstance(self.state, Session)  # noqa: S101  only the directory's live actors are read
+        return self.state
+
+    async def run(self) -> None:
+        """Live until the session is over. Whatever it raises is a bug; `state` is then as before it."""
+        self._task = trio.lowlevel.current_task()
+        try:
+            self._under_way = None
+            while self._bug is None and isinstance(self.state, Session):
+                if self._asks and self._under_way is None:
+                    self._start_batch(self.take())  # they came while this task was not parked
+                    continue
+                with trio.CancelScope(deadline=self._wake_at(self.state)) as self._scope:
+                    await self._parked()  # here and not in a function: a million frames wait
+                if self._is_due():
+                    with suppress(VigilError):  # not committed: it is tried again
+                        await await_callback(self._tick)
+        except trio.Cancelled:
+            self.close(Overloaded("The server is stopping"))
+            await self._finished()
+            raise
+        finally:
+            self._task = self._scope = None
+            self._under_way = _DOWN
+        if self._bug is not None:
+            self._refuse_broken()
+            bug, self._bug = self._bug, None
+            raise bug
+
+    def re_aim(self) -> None:
+        """The clock has jumped: the deadline lies elsewhere on Trio's clock now."""
+        if self._scope is not None and isinstance(self.state, Session):
+            self._scope.deadline = self._wake_at(self.state)
+
+    def condemn(self, damage: RecordDamaged) -> None:
+        """What is stored of it cannot be read: its supervisor takes it out of service."""
+        if self._under_way is None:
+            self._crash(damage, ())
+        elif self._under_way is not _DOWN:
+            self._bug = damage  # what is under way has its answer first
+
+    def _wake_at(self, session: Session) -> float:
+        return max(self._host.clock.deadline(due_at(session)), self._not_before)
+
+    def _tick(self, then: Callback[Transition]) -> None:
+        """What fell due comes before all that waits."""
+        self._asks = [Ask(Tick(), then, None), *self._asks]
+        if self._under_way is None:
+            self._start_batch(self.take())
+
+    def _is_due(self) -> bool:
+        """Whether something fell due. When the deadline has moved later meanwhile, nothing did."""
+        is_up = self._bug is None and isinstance(self.state, Session)
+        return is_up and self._host.clock.now() >= due_at(self.session)
+
+    # --- commands
+
+    def _enqueue(self, ask: Ask) -> None:
+        if self._under_way is None and self._is_parked():
+            self._start_batch((ask,))
+        else:
+            super()._enqueue(
+                ask
+            )  # behind what is under way, or behind the timer that has just woken the task
+
+    def _start_batch(self, asks: Sequence[Ask]) -> None:
+        try:
+            self._process_batch(asks)
+        except Exception as bug:
+            self._crash(bug, asks)
+
+    def _process_batch(self, asks: Sequence[Ask]) -> None:
+        now = self._host.clock.now()
+        before = state = self.state
+        assert isinstance(before, Session)  # noqa: S101  one that is over has closed its mailbox
+        transitions = []
+        for ask in asks:
+            transition = step(state, ask.command, now)
+            transitions.append(transition)
+            state = transition.state
+        writes = _writes(before, now, asks, transitions)
+        self._under_way = asks, transitions
+        if writes:
+            self._host.store.submit(writes, self._committed)
+        else:
+            self._committed(None)
+
+    def _committed(self, error: Exception | None) -> None:
+        """What was under way is durable, or will not be."""
+        assert self._under_way is not None  # noqa: S101  the store tells it once
+        asks, transitions = self._under_way
+        if error is not None:
+            return self._not_committed(error, asks)
+        try:
+            self._settle(transitions)
+        except Exception as bug:
+            return self._crash(bug, asks)
+        for ask, transition in zip(asks, transitions, strict=True):
+            ask.answer(transition)
+        return self._resume()
+
+    def _not_committed(self, error: Exception, asks: Sequence[Ask]) -> None:
+        if not isinstance(error, StoreUnavailable | Overloaded):
+            return self._crash(error, asks)
+        self._not_before = trio.current_time() + RETRY_S
+        for ask in asks:
+            ask.fail(error)
+        return self._resume()
+
+    def _settle(self, transitions: Sequence[Transition]) -> None:
+        before, after = self.session, transitions[-1].state
+        self.state = after
+        try:
+            if isinstance(after, Session) and (before.warned or after.config is not before.config):
+                self._aim_earlier(after)  # anything else only puts off what is due
+            self._host.on_committed(self, before, transitions)
+        except Exception:
+            self.state = before  # what its supervisor and the directory know; the store is read anew
+            raise
+
+    def _resume(self) -> None:
+        """Nothing is under way: take up what came meanwhile, or see to the end."""
+        self._under_way = None
+        if not isinstance(self.state, Session):
+            self._bug = None
+            self.close(end_of(self.state))
+        elif self._bug is not None:
+            return self._crash(self._bug, ())
+        if self._end is not None:
+            self._wake()
+        elif self._asks:
+            self._start_batch(self.take())
+        return None
+
+    def _crash(self, bug: Exception, asks: Sequence[Ask]) -> None:
+        """Have the task raise it, for its supervisor, and answer everybody who waits."""
+        self._bug, self._under_way = bug, _DOWN
+        self._asks = [*asks, *self._asks]  # a turn's answer among them would be given twice: turns begin anew
+        if not self._wake():
+            self._refuse_broken()  # the task itself waits for one of them: its timer's
+
+    def _refuse_broken(self) -> None:
+        self.refuse(SessionBroken(self.state.id, f"{type(self._bug).__name__} in its actor"))
+
+    # --- the task
+
+    def _parked(self) -> Awaitable[None]:
+        """Until something falls due, ends or crashes. The only place where an actor can be cancelled.
+
+        A function and not a coroutine: a million actors wait here, each without a frame for it.
+        """
+        assert self._task is not None  # noqa: S101  it is the one that calls
+        self._task.custom_sleep_data = (
+            self  # until it is rescheduled, for whatever reason: then Trio forgets it
+        )
+        return trio.lowlevel.wait_task_rescheduled(_stop_waiting)  # noqa: ASYNC105  the caller awaits it
+
+    def _is_parked(self) -> bool:
+        return self._task is not None and self._task.custom_sleep_data is self
+
+    def _wake(self) -> bool:
+        """Gives whether it was parked."""
+        is_parked = self._is_parked()
+        if is_parked:
+            assert self._task is not None  # noqa: S101  as it is parked
+            trio.lowlevel.reschedule(self._task)
+        return is_parked
+
+    async def _finished(self) -> None:
+        """Until what is under way is committed or has failed."""
+        with trio.CancelScope(shield=True):
+            while self._under_way is not None and self._under_way is not _DOWN:
+                await self._parked()
+
+    def _aim_earlier(self, after: Session) -> None:
+        """A later deadline is left alone: the actor wakes at the old one and looks again."""
+        if self._scope is not None:
+            wake_at = self._wake_at(after)
+            if wake_at < self._scope.deadline:  # noqa: PLR1730  setting it costs more than looking at it
+                self._scope.deadline = wake_at
+
+
+def _stop_waiting(_raise_cancel: object) -> trio.lowlevel.Abort:
+    return trio.lowlevel.Abort.SUCCEEDED
+
+
+def _writes(before: Session, now: int, asks: Sequence[Ask], transitions: Sequence[Transition]) -> list[Write]:
+    """Everything that must be on disk before anybody hears of these transitions."""
+    after = transitions[-1].state
+    if not isinstance(after, Session):
+        return [RemoveSession(before.key, after if isinstance(after, Tombstone) else None)]
+    writes: list[Write] = [_update((after,))] if after is not before and after != before else []
+    for ask, transition in zip(asks, transitions, strict=True):
+        if transition.message is not None or transition.turn is not None:
+            writes.extend(_message_writes(before.key, transition))
+        if ask.saving is not None and transition.refusal is None:
+            writes.append(save_answer(before.key, now, ask.saving, transition))
+    return writes
+
+
+def _message_writes(key: int, transition: Transition) -> list[Write]:
+    message, turn = transition.message, transition.turn
+    is_its_own = message is not None and turn is not None and turn[0] == message.created_at
+    writes: list[Write] = []
+    if message is not None:
+        writes.append(_insert((key, message, turn[1] if turn and is_its_own else "")))
+    if turn is not None and not is_its_own:
+        writes.append(UpdateTurn(key, *turn))
+    return writes
+
+
+_update, _insert = maker(UpdateSession), maker(InsertMessage)

@@ -1,0 +1,114 @@
+"""A session's bounded queue of asks.
+
+An ask is always answered, and cannot be taken back: what an actor has taken up may be committed already, whoever still
+listens.
+
+    asker                                 actor
+    mailbox.tell(command, then)   ->      for ask in mailbox.take():
+      then(a Transition)          <-          ask.answer(transition)
+      then(its refusal)           <-          ask.answer(transition with a refusal)
+      then(what went wrong)       <-          ask.fail(error)
+    then(Overloaded) at once when CAPACITY asks wait, and the session's end once it is closed
+
+`await mailbox.ask(command)` is the same for a task: it raises what is an exception.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from vigil.actors.core.errors import Overloaded
+from vigil.actors.core.lifecycle import Command, Transition
+from vigil.actors.runtime.callbacks import Callback, await_callback
+
+CAPACITY = 64
+
+
+class Saving(NamedTuple):
+    """An idempotency key to commit with a command; `encode` gives the answer that it stands for."""
+
+    scope: str
+    key: str
+    body_sha256: bytes
+    encode: Callable[[Transition], bytes]
+
+
+class Ask:
+    """One command, and who is told what came of it."""
+
+    __slots__ = ("command", "saving", "then")
+
+    def __init__(self, command: Command, then: Callback[Transition], saving: Saving | None) -> None:
+        self.command = command
+        self.then = then
+        self.saving = saving
+
+    def answer(self, transition: Transition) -> None:
+        self.then(transition if transition.refusal is None else transition.refusal)
+
+    def fail(self, error: Exception) -> None:
+        self.then(error)
+
+
+class Mailbox:
+    """First in, first out. Empty, it holds nothing: a million of them wait."""
+
+    __slots__ = ("_asks", "_end")
+
+    def __init__(self) -> None:
+        self._asks: Sequence[Ask] = ()
+        self._end: Exception | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many asks wait to be taken."""
+        return len(self._asks)
+
+    def tell(
+        self,
+        command: Command,
+        then: Callback[Transition],
+        saving: Saving | None = None,
+        *,
+        always: bool = False,
+    ) -> None:
+        """Have one command carried out; `then` hears once what came of it, at once or later, and must not raise.
+
+        `always` is for a session's one running turn and its own timer, which need no bound.
+        """
+        if self._end is not None:
+            then(self._end)
+        elif len(self._asks) >= CAPACITY and not always:
+            then(Overloaded("Too many requests wait for this session"))
+        else:
+            self._enqueue(Ask(command, then, saving))
+
+    async def ask(
+        self, command: Command, saving: Saving | None = None, *, always: bool = False
+    ) -> Transition:
+        """`tell`, waited for. Cannot be cancelled."""
+        return await await_callback(partial(self._tell, command, saving, always))
+
+    def take(self) -> Sequence[Ask]:
+        """All asks that wait."""
+        asks, self._asks = self._asks, ()
+        return asks
+
+    def close(self, end: Exception) -> None:
+        """Refuse everything that waits, and everything that comes later, with `end`."""
+        self._end = end
+        self.refuse(end)
+
+    def refuse(self, error: Exception) -> None:
+        """Answer everything that waits with `error`."""
+        for ask in self.take():
+            ask.fail(error)
+
+    def _enqueue(self, ask: Ask) -> None:
+        """One more, to be taken when the actor comes to it."""
+        self._asks = [*self._asks, ask]
+
+    def _tell(
+        self, command: Command, saving: Saving | None, always: bool, then: Callback[Transition]
+    ) -> None:
+        self.tell(command, then, saving, always=always)

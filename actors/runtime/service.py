@@ -1,0 +1,131 @@
+"""The tasks around the directory: restore, housekeeping, following the wall clock, a clean stop."""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+import trio
+
+from vigil.actors.agents.base import AgentEntry
+from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
+from vigil.actors.limits.limiter import Limits
+from vigil.actors.runtime.clock import ScaledClock
+from vigil.actors.runtime.directory import Directory, Rules
+from vigil.actors.stores.base import ForgetTombstones, Snapshot, Store
+
+log = structlog.get_logger()
+
+HOUSEKEEPING_S = 60.0  # of session time, but at most once a real second
+WALL_CLOCK_S = 1.0
+ANCHOR_S = 30.0  # between anchors of an idle server whose clock runs at the wall clock's pace
+HOMES = 32  # nurseries that share the actors
+_CHUNK = 1000
+
+
+async def run(
+    *,
+    store: Store,
+    clock: ScaledClock,
+    limits: Limits,
+    agents: Mapping[str, AgentEntry],
+    rules: Rules,
+    new_id: Callable[[], str],
+    stop: trio.Event,
+    task_status: trio.TaskStatus[Directory] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Restore what `store` holds and serve it until `stop`; the directory is handed out when it is whole.
+
+    A clean stop finishes what actors have taken up and saves the rate-limit windows. Cancelled, it leaves as a
+    crash would. The store stays open: it is the caller's.
+    """
+    snapshot = await store.start(clock.anchor)
+    async with trio.open_nursery() as nursery:
+        directory = Directory(
+            store=store,
+            clock=clock,
+            limits=limits,
+            agents=agents,
+            rules=rules,
+            new_id=new_id,
+            next_key=snapshot.next_key,
+            nursery=nursery,
+            homes=[await nursery.start(_home) for _ in range(HOMES)],
+        )
+        await _restore(directory, snapshot)
+        nursery.start_soon(_keep_house, directory)
+        if clock.follows_wall:
+            nursery.start_soon(_follow_wall, directory)
+            nursery.start_soon(_keep_anchor, directory)
+        task_status.started(directory)
+        await stop.wait()
+        nursery.cancel_scope.cancel()
+    try:
+        await store.commit(limits.saved())
+    except (StoreUnavailable, RecordDamaged) as error:
+        why = getattr(error, "why", str(error))
+        log.error("rate-limit windows are not saved and will start empty", why=why)  # noqa: TRY400  no bug
+
+
+async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """A nursery for some of the actors: see `actors.runtime.sharded_dict`."""
+    async with trio.open_nursery() as nursery:
+        task_status.started(nursery)
+        await trio.sleep_forever()
+
+
+async def _restore(directory: Directory, snapshot: Snapshot) -> None:
+    for record in snapshot.broken:
+        directory.give_up(record)
+    for stone in snapshot.tombstones:
+        directory.tombstones.add(stone)
+    actors = {}
+    for n, session in enumerate(snapshot.sessions, 1):
+        actors[session.key] = directory.spawn(session)
+        if n % _CHUNK == 0:
+            await trio.lowlevel.checkpoint()
+    for pending in snapshot.pending_turns:
+        if pending.session_key in actors:
+            directory.turns.resubmit(actors[pending.session_key], pending.message, pending.turn)
+    directory.limits.restore(snapshot.windows, directory.agent_of)
+
+
+async def _keep_house(directory: Directory) -> None:
+    """Forget what nobody can ask for any more: empty windows, old tombstones."""
+    while True:
+        await trio.sleep(max(HOUSEKEEPING_S / directory.clock.scale, 1.0))
+        now = directory.clock.now()
+        directory.limits.forget_empty(now)
+        directory.tombstones.forget_due(now)
+        await _forget_stored(directory)
+
+
+async def _forget_stored(directory: Directory) -> None:
+    forgotten = directory.tombstones.forgotten
+    while ids := tuple(forgotten[:_CHUNK]):
+        try:
+            await directory.store.commit([ForgetTombstones(ids)])
+        except (StoreUnavailable, Overloaded):
+            return  # they are still there the next time
+        except RecordDamaged:
+            pass  # they are there at the next start, and due then too
+        del forgotten[: len(ids)]
+
+
+async def _follow_wall(directory: Directory) -> None:
+    """When the wall clock has jumped forward, have every actor look at its deadline anew."""
+    while True:
+        await trio.sleep(WALL_CLOCK_S)
+        if directory.clock.follow_wall():
+            for n, actor in enumerate(directory.actors(), 1):
+                actor.re_aim()
+                if n % _CHUNK == 0:
+                    await trio.lowlevel.checkpoint()
+
+
+async def _keep_anchor(directory: Directory) -> None:
+    """Commit where session time stands, so that an idle server too can be reopened at another scale."""
+    while True:
+        await trio.sleep(ANCHOR_S if directory.clock.scale == 1 else WALL_CLOCK_S)
+        try:
+            await directory.store.commit([])
+        except (StoreUnavailable, Overloaded):
+            continue

@@ -1,0 +1,5 @@
+"""A failing day, cut down to the shortest that still fails, and told as a scenario.
+
+Owns the search and the script that it ends in.
+Refuses to know why the day failed.
+"""

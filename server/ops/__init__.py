@@ -1,0 +1,5 @@
+"""What somebody who runs a server sees: settings, keys, files, logs, metrics, health, start and stop.
+
+Owns the process around a site.
+Refuses to know single requests.
+"""
