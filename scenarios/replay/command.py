@@ -196,7 +196,10 @@ def _replay_scripts(arguments: argparse.Namespace) -> int:
             if opener is None:
                 plays = play_virtual(scripts, tell=told)
             else:
-                plays = trio.run(partial(play_live, scripts, opener, tell=told))
+                plays = trio.run(
+                    partial(play_live, scripts, opener, tell=told),
+                    restrict_keyboard_interrupt_to_checkpoints=True,
+                )
     except Unreachable as error:
         print(f"vigil: {error}", file=sys.stderr)
         return UNREACHABLE

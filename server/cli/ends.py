@@ -7,7 +7,6 @@ and says nothing of codes. Imports nothing that takes time: an interrupt may com
 import os
 import signal
 import sys
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -39,14 +38,11 @@ def interruptible(summary: Callable[[], str]) -> Iterator[None]:
 def as_interrupts() -> Iterator[None]:
     """SIGTERM and SIGHUP end a command as SIGINT does, so that what it started is stopped too.
 
-    Signals that somebody ignores or handles already stay as they are. An interrupt may come between the call of a
-    coroutine function and its `await`: Python's warning of that is not for whoever pressed Ctrl-C.
+    Signals that somebody ignores or handles already stay as they are.
     """
     numbers = (signal.SIGTERM, signal.SIGHUP)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "coroutine '.*' was never awaited", RuntimeWarning)
-        with _handling(_interrupt, *numbers if _interrupts_are_usual() else ()):
-            yield
+    with _handling(_interrupt, *numbers if _interrupts_are_usual() else ()):
+        yield
 
 
 def _interrupts_are_usual() -> bool:

@@ -1,6 +1,7 @@
 """Runs in virtual time go the same way in every process: guards the private names that make it so."""
 
 import os
+import signal
 import subprocess
 import sys
 from hashlib import sha256
@@ -85,3 +86,22 @@ def test_a_run_that_fails_leaves_trio_as_it_was() -> None:
     with pytest.raises(ValueError, match="on purpose"):
         determinism.run(fail)
     assert (trio._core._run._ALLOW_DETERMINISTIC_SCHEDULING, trio._core._run._r) == before
+
+
+def test_an_interrupt_is_raised_where_main_waits_and_tears_no_other_task() -> None:
+    """Raised between two lines of a nursery's own, it would lose a task and the run would never end."""
+    went_on = []
+
+    async def works() -> None:
+        signal.raise_signal(signal.SIGINT)
+        went_on.append(True)
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(works)
+            await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as raised:
+        determinism.run(main)
+    assert raised.value.subgroup(KeyboardInterrupt)
+    assert went_on

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -116,19 +115,6 @@ def test_an_interrupt_while_a_command_is_still_imported_is_an_interrupt(module: 
     assert process.returncode == 130
     assert len(said) == 1
     assert said[0].startswith("vigil: interrupted")
-
-
-def test_an_interrupt_between_a_call_and_its_await_is_no_warning(recwarn: pytest.WarningsRecorder) -> None:
-    async def work() -> None: ...
-
-    def interrupted_before_it_is_awaited() -> None:
-        called = work()
-        signal.raise_signal(signal.SIGTERM)
-        called.close()
-
-    with ends.as_interrupts(), suppress(KeyboardInterrupt):
-        interrupted_before_it_is_awaited()
-    assert not recwarn
 
 
 def raised_on_the_way() -> None:
