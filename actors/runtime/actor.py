@@ -11,6 +11,8 @@ from typing import Protocol
 
 import trio
 
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Tick, Transition
 from vigil.actors.core.errors import (
     Overloaded,
     RecordDamaged,
@@ -20,9 +22,9 @@ from vigil.actors.core.errors import (
     StoreUnavailable,
     VigilError,
 )
-from vigil.actors.core.lifecycle import Tick, Transition, due_at, step
+from vigil.actors.core.expiry import due_at
+from vigil.actors.core.lifecycle import step
 from vigil.actors.core.records import Gone, Session, State, Tombstone, maker
-from vigil.actors.runtime.callbacks import Callback, await_callback
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.mailbox import Ask, Mailbox, Saving
 from vigil.actors.stores.base import (

@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Command, Transition
 from vigil.actors.core.errors import Overloaded
-from vigil.actors.core.lifecycle import Command, Transition
-from vigil.actors.runtime.callbacks import Callback, await_callback
 
 CAPACITY = 64
 

@@ -6,8 +6,7 @@ A commit is all or nothing and durable when it returns. Effects of several calle
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from vigil.actors.core.records import Message, Session, Tombstone, TurnState
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 
 
 class InsertSession(NamedTuple):

@@ -10,8 +10,7 @@ from typing import Any
 
 import trio
 
-from vigil.actors.core.records import Message, Session, Tombstone, TurnState
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
     OWED,

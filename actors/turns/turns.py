@@ -8,12 +8,13 @@ a retried one (spec section 4). One that need not wait is started from the first
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 import trio
 
 from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, AgentEntry, Reply, Turn
+from vigil.actors.core.commands import Answer, BeginTurn, Command, FailTurn
 from vigil.actors.core.errors import (
     AgentFailed,
     AgentTimedOut,
@@ -22,19 +23,34 @@ from vigil.actors.core.errors import (
     StoreUnavailable,
     VigilError,
 )
-from vigil.actors.core.lifecycle import Answer, BeginTurn, Command, FailTurn
-from vigil.actors.core.records import Message, Session, TurnState
+from vigil.actors.core.records import Message, Session, State, TurnState
 from vigil.actors.hub.hub import Chunk, Hub
-from vigil.actors.runtime.actor import RETRY_S, SessionActor
-from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.stores.base import Store
 
 log = structlog.get_logger()
 
+RETRY_S = 1.0  # until the store is asked again after it has failed
 WAITING_MAX = 256  # turns of one session, beside the one that runs
 HELD_MAX = 16  # of a session's turns have their message at hand; those behind them read it when they begin
 TURN_ENDS: frozenset[TurnState] = frozenset({"answered", "failed"})
 _AFTER_RESTART: dict[TurnState, TurnState] = {"waiting": "started", "started": "retried", "retried": "failed"}
+
+
+class Committer(Protocol):
+    """The session's actor, as turns need it: it commits what became of a turn."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def session(self) -> Session:
+        """The session, while it lives."""
+
+    async def ask(self, command: Command, *, always: bool) -> object:
+        """Commit the effects of one command. Raises VigilError. Cannot be cancelled."""
+
+    def condemn(self, damage: RecordDamaged) -> None:
+        """Take the session out of service: what is stored of it cannot be read."""
 
 
 class _Owed(NamedTuple):
@@ -96,14 +112,14 @@ class Turns:
         self,
         agents: Mapping[str, AgentEntry],
         store: Store,
-        clock: ScaledClock,
+        now: Callable[[], int],
         hub: Hub,
         new_id: Callable[[], str],
         nursery: trio.Nursery,
     ) -> None:
         self._agents = agents
         self._store = store
-        self._clock = clock
+        self._now = now
         self._hub = hub
         self._new_id = new_id
         self._nursery = nursery
@@ -139,15 +155,15 @@ class Turns:
         queue.claimed -= 1
         self._drop_if_idle(session_id, queue)
 
-    def submit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
+    def submit(self, actor: Committer, message: Message, state: TurnState) -> None:
         """Queue the turn of a message that was just committed; `state` is the committed one."""
         self._submit(actor, message, "started" if state == "waiting" else "")
 
-    def resubmit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
+    def resubmit(self, actor: Committer, message: Message, state: TurnState) -> None:
         """Queue the turn of a message that was committed before a restart."""
         self._submit(actor, message, _AFTER_RESTART[state])
 
-    def _submit(self, actor: SessionActor, message: Message, begins_as: TurnState) -> None:
+    def _submit(self, actor: Committer, message: Message, begins_as: TurnState) -> None:
         queue = self._queues.setdefault(actor.state.id, _Queue())
         held = message if len(queue.owed) < HELD_MAX else None
         queue.owed.append(_Owed(message.id, message.created_at, begins_as, held))
@@ -168,7 +184,7 @@ class Turns:
         if queue is not None:
             queue.scope.cancel()
 
-    async def _work(self, actor: SessionActor, queue: _Queue, scope: trio.CancelScope) -> None:
+    async def _work(self, actor: Committer, queue: _Queue, scope: trio.CancelScope) -> None:
         with scope:
             while queue.owed:
                 await self._take_turn(actor, queue.owed[0])
@@ -180,7 +196,7 @@ class Turns:
         if is_idle and self._queues.get(session_id) is queue:
             del self._queues[session_id]
 
-    async def _take_turn(self, actor: SessionActor, owed: _Owed) -> None:
+    async def _take_turn(self, actor: Committer, owed: _Owed) -> None:
         try:
             reply = await self._begin(actor, owed)
         except AgentFailed as failure:
@@ -190,7 +206,7 @@ class Turns:
             answer = Answer(self._new_id(), content, metadata, owed.created_at, finish_reason)
             await _commit(actor, answer)
 
-    async def _begin(self, actor: SessionActor, owed: _Owed) -> Reply:
+    async def _begin(self, actor: Committer, owed: _Owed) -> Reply:
         if owed.begins_as == "failed":
             raise AgentFailed("The agent was interrupted twice while it answered")
         if owed.begins_as:
@@ -212,7 +228,7 @@ class Turns:
                 log.exception("a message that waited for its turn cannot be read", session_key=key)
                 raise AgentFailed("The message could not be read any more") from None
 
-    async def _ask_agent(self, actor: SessionActor, message: Message) -> Reply:
+    async def _ask_agent(self, actor: Committer, message: Message) -> Reply:
         session = actor.session
         entry = self._agents.get(session.agent_id)
         if entry is None or entry.agent is None:
@@ -248,7 +264,7 @@ class Turns:
             wanted = limit + len(page.messages) - len(said)  # more were asked meanwhile
 
     def _say(self, session_id: str, message_id: str, piece: str) -> None:
-        self._hub.say(Chunk(session_id, self._clock.now(), message_id, piece))
+        self._hub.say(Chunk(session_id, self._now(), message_id, piece))
 
 
 def _checked(reply: Reply) -> Reply:
@@ -259,7 +275,7 @@ def _checked(reply: Reply) -> Reply:
     return reply
 
 
-async def _commit(actor: SessionActor, command: Command) -> None:
+async def _commit(actor: Committer, command: Command) -> None:
     """Have the actor commit it, however long the store takes to come back; the session's end ends the wait."""
     while True:
         await trio.lowlevel.checkpoint_if_cancelled()  # once asked, it waits whoever cancels it

@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from vigil.actors.core.lifecycle import Transition, expires_at, is_near_expiration, max_expires_at, warn_at
+from vigil.actors.core.commands import Transition
+from vigil.actors.core.expiry import expires_at, is_near_expiration, max_expires_at, warn_at
 from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone
 from vigil.actors.runtime.directory import Listing
 from vigil.actors.stores.base import Page

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
-from vigil.actors.core.lifecycle import Transition, applied_at
+from vigil.actors.callbacks import Callback
+from vigil.actors.core.commands import Transition, applied_at
+from vigil.actors.core.quotas import Quota
 from vigil.actors.core.records import Session
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.limits.limiter import Quota
 from vigil.actors.runtime.actor import SessionActor
-from vigil.actors.runtime.callbacks import Callback
 from vigil.actors.runtime.directory import Directory
 from vigil.server.api.auth import Authenticator, Principal
 from vigil.server.docs.pages import Page

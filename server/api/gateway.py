@@ -19,13 +19,13 @@ import structlog
 import trio
 from pydantic import BaseModel
 
+from vigil.actors.callbacks import await_callback
+from vigil.actors.core.commands import Transition
 from vigil.actors.core.errors import RateLimited, RecordDamaged, SessionBroken, SessionExpired
-from vigil.actors.core.lifecycle import Transition
+from vigil.actors.core.quotas import Limit, Quota, Scope
 from vigil.actors.core.records import maker
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.limits.limiter import Limit, Quota, Scope
 from vigil.actors.runtime.actor import SessionActor
-from vigil.actors.runtime.callbacks import await_callback
 from vigil.server.api import answers, cors, operations
 from vigil.server.api.auth import authorize
 from vigil.server.api.call import Body, Call, Deferred, Reply, Request, Site, WholeRequest

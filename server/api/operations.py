@@ -12,10 +12,10 @@ from typing import Protocol
 
 import orjson
 
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Command, Heartbeat, Renew, Retime, Send, Transition
 from vigil.actors.core.errors import Overloaded
-from vigil.actors.core.lifecycle import Command, Heartbeat, Renew, Retime, Send, Transition
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.runtime.callbacks import Callback, await_callback
 from vigil.actors.runtime.directory import Wanted
 from vigil.actors.runtime.mailbox import Saving
 from vigil.server.api import answers, replies

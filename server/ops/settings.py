@@ -23,9 +23,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vigil.actors.core.errors import VigilError
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutConfig
 from vigil.actors.core.suggestion import did_you_mean
-from vigil.actors.limits.limiter import Limit
 from vigil.server.api import origins
 from vigil.server.http.addresses import UNIX
 

@@ -21,11 +21,11 @@ import orjson
 import structlog
 
 from vigil.actors.agents.base import AgentEntry
+from vigil.actors.core.commands import Transition
 from vigil.actors.core.errors import VigilError
 from vigil.actors.core.events import AgentError, Broadcast
-from vigil.actors.core.lifecycle import Transition
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import Session
-from vigil.actors.limits.limiter import Limit
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.turns.turns import TURN_ENDS
 from vigil.server.api.auth import Principal

@@ -17,10 +17,9 @@ import apsw
 import structlog
 import trio
 
+from vigil.actors.callbacks import await_callback
 from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
-from vigil.actors.core.records import Message, Session, Tombstone
-from vigil.actors.runtime.callbacks import await_callback
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone
 from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
     BrokenRecord,

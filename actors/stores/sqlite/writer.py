@@ -18,7 +18,7 @@ import apsw
 import structlog
 
 from vigil.actors.core.errors import RecordDamaged, StoreUnavailable
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor
 from vigil.actors.stores.base import RemoveSession, Write
 from vigil.actors.stores.sqlite.checkpoints import Checkpoints
 from vigil.actors.stores.sqlite.schema import SET_ANCHOR, STATEMENTS, ForgetWindows

@@ -22,8 +22,7 @@ from uuid import UUID
 
 import trio
 
-from vigil.actors.core.records import Session, TimeoutConfig
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Session, TimeoutConfig
 from vigil.actors.stores.base import InsertSession
 from vigil.actors.stores.sqlite.store import SqliteStore
 from vigil.loadtests.bench.rig import BASE, KEY

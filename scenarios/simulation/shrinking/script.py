@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 import yaml
 
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.scenarios.language import durations, reading
 from vigil.scenarios.language.script import VERB_OF
 from vigil.scenarios.model import Model, ModelSettings

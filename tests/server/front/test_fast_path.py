@@ -13,7 +13,7 @@ from tests.harness import Api, running_api
 from tests.server.apps import deaf
 from tests.server.fronts import SESSION_ID, request
 from tests.server.raw import SHORT_S, TIMEOUT_S, Client, Running, assert_cut, connect, flood, settle, start
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.server.front.fast_path import FastConnection, FastPath
 from vigil.server.front.quart_app import make_app
 from vigil.server.http.listener import Endpoint
