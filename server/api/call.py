@@ -176,19 +176,19 @@ class Call:
     @property
     def caller(self) -> Principal:
         """Who was let in, where the gateway has let somebody in."""
-        assert self.principal is not None  # noqa: S101  only routes with a scope ask
+        assert self.principal is not None  # only routes with a scope ask
         return self.principal
 
     @property
     def live(self) -> SessionActor:
         """The actor, where the gateway has found one."""
-        assert self.actor is not None  # noqa: S101  only routes of live sessions ask
+        assert self.actor is not None  # only routes of live sessions ask
         return self.actor
 
     @property
     def session(self) -> Session:
         """The live session as it was when this request was charged for it."""
-        assert self._session is not None  # noqa: S101  only routes of live sessions ask
+        assert self._session is not None  # only routes of live sessions ask
         return self._session
 
     @session.setter

@@ -55,7 +55,7 @@ class Listener:
         try:
             return frame(await self._subscription.__anext__())
         except StopAsyncIteration:
-            assert self._subscription.ended is not None  # noqa: S101  nothing else ends the iteration
+            assert self._subscription.ended is not None  # nothing else ends the iteration
             self.close_code = CLOSE_CODES[self._subscription.ended]
             raise
 

@@ -290,7 +290,7 @@ class FastConnection:
 
     async def _send_rest(self) -> None:
         data, self._unsent = self._unsent, b""
-        assert self._waiting is not None  # noqa: S101  it is as long as something is unsent
+        assert self._waiting is not None  # it is as long as something is unsent
         try:
             await send_in_time(self._stream, data, self._server.limits.send_s, self._waiting)
         except GONE:  # further up its traceback would keep the answer until the garbage is collected
@@ -299,7 +299,7 @@ class FastConnection:
         self._waiting = None
 
     async def _wait_for_answer(self) -> None:
-        assert self._later is not None  # noqa: S101  that was the need
+        assert self._later is not None  # that was the need
         later, self._later = self._later, None
         reply = await later
         self._path.look_at_the_clock()
@@ -326,7 +326,7 @@ _DO: Mapping[Need, Callable[[FastConnection], Awaitable[None]]] = {
 
 def _encoded(reply: Reply, common: str) -> bytes:
     status, head, body = reply
-    assert isinstance(body, bytes)  # noqa: S101  requests with another transport are not read here
+    assert isinstance(body, bytes)  # requests with another transport are not read here
     whole_head = f"{STATUS_LINES[status]}{head}Content-Length: {len(body)}\r\n{common}\r\n"
     return whole_head.encode("latin-1") + body
 

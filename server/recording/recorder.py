@@ -157,7 +157,7 @@ def _said(transition: Transition) -> tuple[str | None, str, str]:
     data = transition.events[0].data
     if isinstance(data, AgentError):
         return None, data.code, data.message
-    assert isinstance(data, Broadcast)  # noqa: S101  nothing else ends a turn
+    assert isinstance(data, Broadcast)  # nothing else ends a turn
     return data.message.content, data.message.metadata, data.message.finish_reason
 
 
@@ -229,7 +229,7 @@ def outbox(file: BinaryIO, *, content: bool) -> Iterator[Outbox]:
     """The way to a process that writes lines to `file` until the block is left."""
     command = [sys.executable, "-m", "vigil.server.recording.lines", *(["--content"] if content else [])]
     writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file)  # noqa: S603  our own
-    assert writer.stdin is not None  # noqa: S101  it is a pipe
+    assert writer.stdin is not None  # it is a pipe
     box = Outbox(writer.stdin)
     try:
         yield box
