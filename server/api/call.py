@@ -10,9 +10,9 @@ from vigil.actors.core.records import Session
 from vigil.actors.hub.hub import Subscription
 from vigil.actors.limits.limiter import Quota
 from vigil.actors.runtime.actor import SessionActor
-from vigil.actors.runtime.callbacks import Callback
 from vigil.actors.runtime.directory import Directory
 from vigil.server.api.auth import Authenticator, Principal
+from vigil.server.api.results import Body
 from vigil.server.docs.pages import Page
 from vigil.server.http.budget import Traffic
 from vigil.server.ops.health import Health
@@ -50,29 +50,9 @@ class WholeRequest(Request, Protocol):
     def content(self) -> bytes: ...
 
 
-class Stream(Protocol):
-    """A body that is still being made. Whoever is given one closes it, read or not."""
-
-    def __aiter__(self) -> "Stream": ...
-
-    async def __anext__(self) -> bytes: ...
-
-    async def aclose(self) -> None: ...
-
-
-Body = bytes | Stream
-
-
 Record = Callable[["Call", str, "Reply | None"], None]
 """Told of each request once its answer is whole, or has begun: the call, the operation's name and the answer; None
 when the client has gone before."""
-
-
-class Deferred(NamedTuple):
-    """What an operation asks of the actors, and how its answer's body is made of what they say."""
-
-    tell: Callable[[Callback[Transition]], None]
-    encode: Callable[[Transition], bytes]
 
 
 class Applied(NamedTuple):

@@ -39,7 +39,9 @@ FORMAT = 1
 BATCH = 64  # notes that go to the other process together
 WAITING_MAX = 4096  # batches: beyond, the recording ends rather than take memory without bound
 END_S = 30.0  # for the other process to write what it has
-SETTLED_MAX = 65_536  # commands, the newest: when they were durable is known, however late they are answered
+COMMITTED_MAX = (
+    65_536  # commands, the newest: when they were durable is known, however late they are answered
+)
 
 Note = tuple[Any, ...]
 
@@ -63,7 +65,7 @@ class Recorder:
         self._put = put
         self._clock = clock
         self._callers: dict[str, Note] = {}
-        self._settled: OrderedDict[Applied, int] = OrderedDict()  # when it was durable
+        self._committed: OrderedDict[Applied, int] = OrderedDict()  # when it was durable
 
     def begin(self, plan: Plan, start: Start) -> None:
         """The first note."""
@@ -120,12 +122,12 @@ class Recorder:
         elif transition.turn is not None and transition.message is None:
             self._put(("begun", session_id, transition.turn[0], now))
         else:
-            self._note_settled(Applied.of(transition), now)
+            self._note_committed(Applied.of(transition), now)
 
-    def _note_settled(self, command: Applied, now: int) -> None:
-        self._settled[command] = now
-        if len(self._settled) > SETTLED_MAX:
-            self._settled.popitem(last=False)
+    def _note_committed(self, command: Applied, now: int) -> None:
+        self._committed[command] = now
+        if len(self._committed) > COMMITTED_MAX:
+            self._committed.popitem(last=False)
 
     def _caller(self, principal: Principal) -> Note:
         caller = self._callers.get(principal.id)
@@ -138,7 +140,7 @@ class Recorder:
     def _done(self, call: Call) -> int:
         """When what was asked was durable; where nothing was to be, now."""
         now = self._clock.now()
-        return now if call.taken is None else self._settled.get(call.taken, now)
+        return now if call.taken is None else self._committed.get(call.taken, now)
 
 
 def _path(call: Call) -> str:
