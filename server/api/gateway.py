@@ -9,7 +9,7 @@ whole `Reply`. So every way in behaves the same.
 
 import logging
 import re
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from functools import cache, lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -23,10 +23,9 @@ from vigil.actors.core.errors import RateLimited, RecordDamaged, SessionBroken, 
 from vigil.actors.core.lifecycle import Transition
 from vigil.actors.core.records import maker
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.limits.limiter import Limit, Quota, Scope
 from vigil.actors.runtime.actor import SessionActor
 from vigil.actors.runtime.callbacks import await_callback
-from vigil.server.api import answers, cors, operations
+from vigil.server.api import answers, cors, operations, quota_headers
 from vigil.server.api.auth import authorize
 from vigil.server.api.call import Call, Reply, Request, Site, WholeRequest
 from vigil.server.api.errors import (
@@ -54,7 +53,6 @@ _JSON = "Content-Type: application/json\r\n"
 _NO_BODY = NoBody()
 _PERSONS_PAGE = "welcome"  # no operation, so no recording has it: its Accept header would be missing there
 _reply = maker(Reply)
-_SCOPES: tuple[Scope, ...] = ("session", "user", "agent")  # in the order in which they are charged
 
 
 async def answer(site: Site, route: Route, request: Request) -> Reply:
@@ -361,8 +359,7 @@ def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
     site, quotas, (status, head, body) = call.site, call.quotas, reply
     head = f"{head}{site.every_head}X-Request-Id: {call.request_id}\r\n"
     if quotas:
-        policy = _policy(*[limit for _, limit, _, _ in quotas])
-        head = f"{head}RateLimit-Policy: {policy}\r\nRateLimit: {_rates(quotas)}\r\n"
+        head += quota_headers.lines(quotas)
     if call.headers:
         head += _lines(call.headers)
     if site.allowed_origins:
@@ -372,19 +369,6 @@ def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
     if site.record is not None and route_name != _PERSONS_PAGE:
         site.record(call, route_name, reply)
     return reply
-
-
-@lru_cache(maxsize=1024)
-def _policy(*limits: Limit) -> str:
-    """Of the user's and the agent's limit, after the session's where one was charged."""
-    named = zip(_SCOPES[-len(limits) :], limits, strict=True)
-    return ", ".join(f'"{scope}";q={limit.requests};w={limit.window_s}' for scope, limit in named)
-
-
-def _rates(quotas: Sequence[Quota]) -> str:
-    return ", ".join(
-        [f'"{scope}";r={remaining};t={-(-reset_ms // 1000)}' for scope, _, remaining, reset_ms in quotas]
-    )
 
 
 def _note(call: Call, route_name: str, status: int) -> None:
