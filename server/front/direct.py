@@ -14,9 +14,9 @@ from vigil.actors.hub.hub import Subscription
 from vigil.server.api import gateway
 from vigil.server.api.call import Reply, Request, Site
 from vigil.server.api.errors import PayloadTooLarge, RequestError
-from vigil.server.api.routing import match
 from vigil.server.api.wire_events import frame
 from vigil.server.front.events_socket import CLOSE_CODES
+from vigil.server.front.routing import match
 
 Headers = Sequence[tuple[str, str]]
 Content = bytes | Callable[[], Awaitable[bytes]]

@@ -30,7 +30,7 @@ from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.turns.turns import TURN_ENDS
 from vigil.server.api.auth import Principal
 from vigil.server.api.call import Applied, Call, Reply
-from vigil.server.api.routing import below
+from vigil.server.front.routing import below
 from vigil.server.ops.site import Plan
 
 log = structlog.get_logger()
