@@ -87,7 +87,7 @@ class Transition(NamedTuple):
     @property
     def session(self) -> Session:
         """The session after a command that it survived."""
-        assert isinstance(self.state, Session)  # noqa: S101  the caller has looked at `refusal`
+        assert isinstance(self.state, Session)
         return self.state
 
 

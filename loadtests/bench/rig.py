@@ -85,7 +85,7 @@ def on_core(
     )
     try:
         os.sched_setaffinity(process.pid, {core})
-        assert process.stdout is not None  # noqa: S101  piped
+        assert process.stdout is not None  # piped
         matches = (re.search(ready, line) for line in process.stdout)
         match = next((one for one in matches if one), None)
         if match is None:
@@ -196,7 +196,7 @@ class Ears:
             left = until_s - time.perf_counter()
             for key, _ in self._selector.select(max(left, 0)):
                 if key.data is None:
-                    assert drained is not None  # noqa: S101  only it has no number
+                    assert drained is not None  # only it has no number
                     drained.drain()
                 else:
                     yield from self._read(key.data)

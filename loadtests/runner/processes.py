@@ -94,7 +94,7 @@ def own_server(
         with (home / "server.log").open("w+") as log:
             environ = _environ(VIGIL_API_KEY=api_key)
             server = children.start(command, stdout=subprocess.PIPE, stderr=log, env=environ)
-            assert server.stdout is not None  # noqa: S101  piped
+            assert server.stdout is not None  # piped
             try:
                 yield OwnServer(_url_of(server, server.stdout, log), server.pid)
             finally:

@@ -158,8 +158,8 @@ class _Process:
         raise ScenarioError(f"vigil serve did not start: {said or 'it said nothing'}")
 
     async def _first_line(self) -> bytes:
-        assert self._process is not None  # noqa: S101  only start asks
-        assert self._process.stdout is not None  # noqa: S101  it is a pipe
+        assert self._process is not None  # only start asks
+        assert self._process.stdout is not None  # it is a pipe
         line = b""
         while b"\n" not in line and (more := await self._process.stdout.receive_some()):
             line += more

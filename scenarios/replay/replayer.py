@@ -245,7 +245,7 @@ class _Agent:
         recorded = self._player.turn(turn)
         if recorded is None:
             await trio.sleep_forever()  # it had not answered when the recording ended
-        assert recorded is not None  # noqa: S101  for the type checker: nobody wakes from the line above
+        assert recorded is not None  # for the type checker: nobody wakes from the line above
         await self._player.until(self._player.timing.said(recorded))
         if recorded.error == "AGENT_TIMEOUT":
             raise AgentTimedOut(recorded.why)

@@ -116,7 +116,7 @@ def agent_response(reply: Message) -> AgentResponseBody:
 def sent_message(transition: Transition, now: int) -> SentMessageBody:
     """The 201 of send: the message and what it did to the session."""
     sent, after = transition.message, transition.session
-    assert sent is not None  # noqa: S101  every send that is not refused stores a message
+    assert sent is not None  # every send that is not refused stores a message
     body: SentMessageBody = {
         "id": sent.id,
         "content": sent.content,

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
-from vigil.actors.callbacks import Callback
 from vigil.actors.core.commands import Transition, applied_at
 from vigil.actors.core.quotas import Quota
 from vigil.actors.core.records import Session
@@ -13,6 +12,7 @@ from vigil.actors.hub.hub import Subscription
 from vigil.actors.runtime.actor import SessionActor
 from vigil.actors.runtime.directory import Directory
 from vigil.server.api.auth import Authenticator, Principal
+from vigil.server.api.results import Body
 from vigil.server.docs.pages import Page
 from vigil.server.http.budget import Traffic
 from vigil.server.ops.health import Health
@@ -50,29 +50,9 @@ class WholeRequest(Request, Protocol):
     def content(self) -> bytes: ...
 
 
-class Stream(Protocol):
-    """A body that is still being made. Whoever is given one closes it, read or not."""
-
-    def __aiter__(self) -> "Stream": ...
-
-    async def __anext__(self) -> bytes: ...
-
-    async def aclose(self) -> None: ...
-
-
-Body = bytes | Stream
-
-
 Record = Callable[["Call", str, "Reply | None"], None]
 """Told of each request once its answer is whole, or has begun: the call, the operation's name and the answer; None
 when the client has gone before."""
-
-
-class Deferred(NamedTuple):
-    """What an operation asks of the actors, and how its answer's body is made of what they say."""
-
-    tell: Callable[[Callback[Transition]], None]
-    encode: Callable[[Transition], bytes]
 
 
 class Applied(NamedTuple):
@@ -176,19 +156,19 @@ class Call:
     @property
     def caller(self) -> Principal:
         """Who was let in, where the gateway has let somebody in."""
-        assert self.principal is not None  # noqa: S101  only routes with a scope ask
+        assert self.principal is not None  # only routes with a scope ask
         return self.principal
 
     @property
     def live(self) -> SessionActor:
         """The actor, where the gateway has found one."""
-        assert self.actor is not None  # noqa: S101  only routes of live sessions ask
+        assert self.actor is not None  # only routes of live sessions ask
         return self.actor
 
     @property
     def session(self) -> Session:
         """The live session as it was when this request was charged for it."""
-        assert self._session is not None  # noqa: S101  only routes of live sessions ask
+        assert self._session is not None  # only routes of live sessions ask
         return self._session
 
     @session.setter

@@ -1,11 +1,11 @@
 """The API as plain functions from a call to the body of its answer. No web framework in it.
 
-When one is called, the caller has been let in and the request is charged and valid (see `gateway`). What it gives is
-the body; or what it asks of the actors, with how their word becomes the body; or, where it has to wait for more than
-one thing, a coroutine.
+When one is called, the caller has been let in and the request is charged and valid (see `gateway`). It gives a
+`results.Result`: the body; or a command for the actors, with how its outcome becomes the body; or, where it waits more
+than once, a coroutine.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from hashlib import sha256
 from typing import Protocol
@@ -19,7 +19,8 @@ from vigil.actors.hub.hub import Subscription
 from vigil.actors.runtime.directory import Wanted
 from vigil.actors.runtime.mailbox import Saving
 from vigil.server.api import answers, replies
-from vigil.server.api.call import Applied, Body, Call, Deferred
+from vigil.server.api.call import Applied, Call
+from vigil.server.api.results import Deferred, Streaming
 from vigil.server.input.content_policy import violations
 from vigil.server.input.schemas import (
     CreateSession,
@@ -41,7 +42,7 @@ _HEARTBEAT = Heartbeat()
 _RENEW = Renew()
 
 
-def create_session(call: Call) -> Deferred | Awaitable[Body]:
+def create_session(call: Call) -> Deferred | Streaming:
     body: CreateSession = call.body
     directory = call.directory
     wanted = Wanted(
@@ -95,7 +96,7 @@ async def end_session(call: Call) -> bytes:
     return answers.encode({"success": True, "message": f"Session {call.session_id} deleted successfully"})
 
 
-def send_message(call: Call) -> Deferred | Awaitable[Body]:
+def send_message(call: Call) -> Deferred | Streaming:
     body: SendMessage = call.body
     _check_content(call, body)
     directory = call.directory
@@ -148,25 +149,25 @@ def not_a_websocket(_call: Call) -> bytes:
 
 
 def listen(call: Call) -> Subscription:
-    """Callback of the session's events. Whoever gets it hands it back to the hub."""
+    """Subscribe to the session's events. Whoever gets it hands it back to the hub."""
     query: EventsQuery = call.query
     session = call.live.session
     return call.directory.hub.subscribe(session.id, query.last_event_id, session.event_id, call.now)
 
 
 def renew_session(call: Call) -> Deferred:
-    return _asked(call, _RENEW)
+    return _deferred(call, _RENEW)
 
 
 def update_timeout(call: Call) -> Deferred:
-    return _asked(call, Retime(call.body.patch()))
+    return _deferred(call, Retime(call.body.patch()))
 
 
 def heartbeat(call: Call) -> Deferred:
-    return _asked(call, _HEARTBEAT)
+    return _deferred(call, _HEARTBEAT)
 
 
-def _asked(call: Call, command: Command) -> Deferred:
+def _deferred(call: Call, command: Command) -> Deferred:
     return Deferred(partial(call.live.tell, command), partial(_session_after, call))
 
 

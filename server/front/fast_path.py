@@ -37,7 +37,7 @@ _LOOK_S = 0.004  # for so long, while there is something: what these looks bring
 
 _log = structlog.get_logger()
 
-Need = Literal["read", "answer", "turn", "send", "later", "rest", "others", "end"]
+Need = Literal["read", "answer", "turn", "send", "later", "rest", "hand off", "end"]
 """What comes next: more bytes; the answer under way; somebody else's turn first; to send what the socket did not take;
 to wait for an answer that takes time of its own; the rest of a request; another reader; or nothing any more."""
 
@@ -130,7 +130,7 @@ class FastConnection:
             return b""
         try:
             while (need := self._step()) != "end":
-                if need == "others":
+                if need == "hand off":
                     return self._received
                 await _DO[need](self)
         finally:
@@ -196,13 +196,13 @@ class FastConnection:
             while at < len(received) and not self._is_under_way and len(self._answers) < _BATCH_MAX:
                 request = read(received, at, self._path.lines)
                 if request is None:
-                    need = "others" if self._was_waited_for else "rest"
+                    need = "hand off" if self._was_waited_for else "rest"
                     break
                 at = request.end
                 self._is_under_way, self._was_waited_for = True, False
                 self._later = gateway.begin(self._site, request.route, request, self._answered)
         except NotFastPath:
-            need = "others"
+            need = "hand off"
         self._is_stepping = False
         self._received = received[at:]
         return need if self._received else "read"
@@ -213,13 +213,13 @@ class FastConnection:
         else:
             self._path.look_at_the_clock()
             self._answer(reply)
-            self._go_on()
+            self._resume()
 
     def _answer(self, reply: Reply) -> None:
         self._answers.append(_encoded(reply, _common(self._server.config, int(self._path.now_s))))
         self._is_under_way = False
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Step, outside of the task; and wake it for what only a task can do."""
         need = self._step()
         if need == "read" and self._is_plain:
@@ -233,7 +233,7 @@ class FastConnection:
         self._received += data
         self._has_ended = not data
         if not self._is_under_way:
-            self._go_on()
+            self._resume()
         elif not data or len(self._received) > _RECV_BYTES:
             self._path.unwatch(self._descriptor)  # until there is an answer
 
@@ -290,7 +290,7 @@ class FastConnection:
 
     async def _send_rest(self) -> None:
         data, self._unsent = self._unsent, b""
-        assert self._waiting is not None  # noqa: S101  it is as long as something is unsent
+        assert self._waiting is not None  # it is as long as something is unsent
         try:
             await send_in_time(self._stream, data, self._server.limits.send_s, self._waiting)
         except GONE:  # further up its traceback would keep the answer until the garbage is collected
@@ -299,14 +299,14 @@ class FastConnection:
         self._waiting = None
 
     async def _wait_for_answer(self) -> None:
-        assert self._later is not None  # noqa: S101  that was the need
+        assert self._later is not None  # that was the need
         later, self._later = self._later, None
         reply = await later
         self._path.look_at_the_clock()
         self._answer(reply)
 
     async def _complete(self) -> None:
-        """The rest of a request that has begun, if it comes in time; else it is for others."""
+        """The rest of a request that has begun, if it comes in time; else it is handed off."""
         lines, more = self._path.lines, self._stream.receive_some
         with trio.move_on_after(PATIENCE_S), suppress(NotFastPath):
             while read(self._received, 0, lines) is None and (data := await more(_RECV_BYTES)):
@@ -326,7 +326,7 @@ _DO: Mapping[Need, Callable[[FastConnection], Awaitable[None]]] = {
 
 def _encoded(reply: Reply, common: str) -> bytes:
     status, head, body = reply
-    assert isinstance(body, bytes)  # noqa: S101  requests with another transport are not read here
+    assert isinstance(body, bytes)  # requests with another transport are not read here
     whole_head = f"{STATUS_LINES[status]}{head}Content-Length: {len(body)}\r\n{common}\r\n"
     return whole_head.encode("latin-1") + body
 

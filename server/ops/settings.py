@@ -26,8 +26,8 @@ from vigil.actors.core.errors import VigilError
 from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutConfig
 from vigil.actors.core.suggestion import did_you_mean
-from vigil.server.api import origins
 from vigil.server.http.addresses import UNIX
+from vigil.server.input import origins
 
 
 class SettingsError(VigilError):

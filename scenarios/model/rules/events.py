@@ -80,7 +80,7 @@ class Streams:
     def told(self, session: Session, exchange: Exchange) -> None:
         """An answer speaks of a change: those who listen hear of it."""
         stream = self._streams.get(session.id)
-        assert exchange.answer is not None  # noqa: S101
+        assert exchange.answer is not None
         if stream is not None and stream.listeners:
             for what in _changes(exchange):
                 stream.told.append((exchange.began, exchange.answer.at_ms, what))
