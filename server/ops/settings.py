@@ -1,6 +1,6 @@
 """Every setting of `vigil serve`: name, environment variable, default, unit, range.
 
-One model; flags, help, the README's table and the texts of errors are read from it.
+One model; flags, help, the table of docs/settings.md and the texts of errors are read from it.
 A flag beats the environment, the environment beats the default. Opens no file and starts nothing.
 """
 
@@ -46,7 +46,7 @@ class About(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One row of the help and of the README's table. Without a flag only the environment sets it."""
+    """One row of the help and of the table of docs/settings.md. Without a flag only the environment sets it."""
 
     name: str
     flag: str | None
