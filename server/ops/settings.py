@@ -35,7 +35,7 @@ class SettingsError(VigilError):
 
 
 class About(NamedTuple):
-    """What a person is told of a setting. `allowed` completes "is not ..."; ranges and choices need none."""
+    """The help text of a setting. `allowed` completes "is not ..."; ranges and choices need none."""
 
     group: str
     metavar: str
@@ -137,7 +137,7 @@ RateLimit = Annotated[Limit, NoDecode, PlainValidator(_limit)]
 
 
 class Settings(BaseSettings):
-    """Everything that `vigil serve` can be told. Durations are in the unit that the name says."""
+    """All settings of `vigil serve`. Durations are in the unit that the name says."""
 
     model_config = SettingsConfigDict(env_prefix="VIGIL_", frozen=True, hide_input_in_errors=True)
 
