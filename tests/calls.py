@@ -31,7 +31,7 @@ def noted_calls() -> Iterator[dict[str, None]]:
         yield calls
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
 
 
 @cache
