@@ -132,7 +132,7 @@ class CommitStats(NamedTuple):
 
 
 Done = Callable[[Exception | None], None]
-"""Told what became of a commit: None once it is durable, else why it is not."""
+"""Called with the result of a commit: None once it is durable, else the reason why it is not."""
 
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -152,7 +152,7 @@ class Store(Protocol):
         """Give everything that is stored, and from now on commit `anchor()` with each commit. Raises StoreError."""
 
     def submit(self, writes: Sequence[Write], done: Done) -> None:
-        """Have `writes` committed. `done` hears of it once, perhaps before this returns, and must not raise.
+        """Have `writes` committed. `done` is called once, perhaps before this returns, and must not raise.
 
         It gets None once they are durable; StoreUnavailable or, when only these writes meet damage, RecordDamaged, and
         then nothing of them happened; Overloaded when too many callers wait already. No writes commit the anchor alone.
@@ -181,4 +181,4 @@ class Store(Protocol):
     def statistics(self) -> CommitStats: ...
 
     async def close(self) -> None:
-        """Finish what is queued, then let go of the files."""
+        """Finish what is queued, then close the files."""

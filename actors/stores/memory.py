@@ -104,7 +104,7 @@ class MemoryStore:
         return CommitStats(self._commits, self._writes, 0.0, buckets)
 
     async def close(self) -> None:
-        """Nothing to let go of: the store stays as it is."""
+        """Nothing to close: the store stays as it is."""
 
     def _owed(self, session_key: int) -> list[PendingTurn]:
         messages = self._messages.get(session_key, [])

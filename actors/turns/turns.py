@@ -1,6 +1,6 @@
 """Agent turns: one at a time for each session, in the order in which messages were accepted.
 
-A turn is a task beside the actor, never in its way: it asks the actor to commit what became of it. A message's
+A turn is a task beside the actor, never in its way: it asks the actor to commit its outcome. A message's
 turn goes waiting -> started -> answered or failed; a restart runs a started one once more, as retried, and fails
 a retried one (spec section 4). One that need not wait is started from the first, in the commit of its message.
 """

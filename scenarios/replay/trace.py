@@ -1,6 +1,6 @@
 """A recording of `vigil serve --record`, read back: what the server was, what it was asked, what agents said.
 
-The lines are told in `server.recording.recorder`. A last line that a kill cut short is left out.
+The lines are described in `server.recording.recorder`. A last line that a kill cut short is left out.
 """
 
 import re

@@ -147,7 +147,7 @@ class FastConnection:
         self.cut()
 
     def cut(self) -> None:
-        """Close the socket now. Whoever sends or receives on it is told."""
+        """Close the socket now. Whoever sends or receives on it is woken with an error."""
         self._path.unwatch(self._descriptor)
         self._descriptor = -1
         self._socket.close()

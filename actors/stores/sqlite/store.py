@@ -55,7 +55,7 @@ _T = TypeVar("_T")
 
 
 class _Waiting(NamedTuple):
-    """A caller's writes, and who is told what became of them."""
+    """A caller's writes, and the callback for their outcome."""
 
     call: Call
     done: Done

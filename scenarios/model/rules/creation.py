@@ -1,4 +1,4 @@
-"""How sessions begin: creates, their idempotency keys, and those that nobody was told of (spec sections 1, 3, 4)."""
+"""How sessions begin: creates, their idempotency keys, those without an answer (spec sections 1, 3, 4)."""
 
 # ruff: noqa: PLR2004  status codes are the vocabulary here
 

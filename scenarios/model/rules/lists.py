@@ -80,7 +80,7 @@ class Lists:
         return len(self._all["live"]) + len(self._all["unsure"]) + self._expected.total()
 
     def unnamed(self, agent: str, user: str, created: int) -> Session | None:
-        """A session that was created while nobody heard of it."""
+        """A session that was created although its creator got no answer."""
         of_user = self._of_user.get(user, {}).values()
         return next((s for s in of_user if not s.is_named and (s.agent, s.created) == (agent, created)), None)
 

@@ -1,4 +1,4 @@
-"""A simulation that failed, told as a scenario: the same requests at the same instants, and what should have come.
+"""A simulation that failed, written as a scenario: the same requests at the same instants, and what should have come.
 
 The script language has crashes and agents, but no slow or full disks and no lost answers: a failure that needs one
 of those does not show in the script, and its `why` says so.
