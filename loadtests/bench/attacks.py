@@ -64,6 +64,7 @@ _UPGRADE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 _GET = f"GET {BASE}/00000000-0000-4000-8000-000000000000 HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+_LIST = f"GET {BASE}?limit=1000 HTTP/1.1\r\n{_HEAD}\r\n".encode()
 _CHUNKED = (
     f"POST {BASE} HTTP/1.1\r\n{_HEAD}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -93,9 +94,11 @@ ATTACKS = {
     "http-chunks": Attack("HTTP/1.1, chunks of one byte", _many(b"1\r\n \r\n"), _CHUNKED),
     "http-pipeline": Attack("HTTP/1.1, tiny requests in a pipeline, answers unread", _many(_GET)),
     "http-read-pipeline": Attack("HTTP/1.1, tiny requests in a pipeline", _many(_GET)),
+    "http-lists": Attack("HTTP/1.1, lists of 1 000 sessions, answers unread", _many(_LIST)),
+    "http-read-lists": Attack("HTTP/1.1, lists of 1 000 sessions", _many(_LIST)),
     "http-headers": Attack("HTTP/1.1, 20 KB of headers", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 3000),
 }
-_READERS = {"http-read-pipeline"}
+_READERS = {"http-read-pipeline", "http-read-lists"}
 
 
 def attack(name: str, address: tuple[str, int], session_id: str, until_s: float) -> None:

@@ -277,8 +277,13 @@ async def test_of_a_crowd_that_comes_at_once_a_few_are_served_first_and_the_rest
 async def test_livez_is_not_kept_waiting_with_the_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     in_line = []
     readable = FastConnection.readable
+
+    def noted(one: FastConnection) -> None:
+        in_line.append(one)
+        readable(one)
+
     monkeypatch.setattr(FastPath, "has_time_for_newcomer", lambda _path: False)
-    monkeypatch.setattr(FastConnection, "readable", lambda one: in_line.append(one) or readable(one))
+    monkeypatch.setattr(FastConnection, "readable", noted)
     async with serving() as (_, server):
         async with connect(server) as client:
             assert (await client.ask(LIVEZ)).status == 200

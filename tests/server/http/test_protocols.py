@@ -388,7 +388,7 @@ def test_hypercorn_still_has_the_attributes_that_are_read() -> None:
     assert (buffer.length, buffer.max_length) == (0, 1)
     assert H11WSConnection.their_state is None
     assert "self.buffer = WebsocketBuffer(" in inspect.getsource(WSStream)
-    assert hypercorn_h11.WSStream is WebSocket
+    assert vars(hypercorn_h11)["WSStream"] is WebSocket
     assert H11Protocol._create_stream.__globals__ is vars(hypercorn_h11)
     for owner, calls in (
         (
