@@ -26,8 +26,9 @@ from vigil.server.api import gateway
 from vigil.server.api.call import Reply, Site
 from vigil.server.front.fast_request import NotFastPath, read, request_lines
 from vigil.server.http.budget import Waiting
-from vigil.server.http.connection import GONE, Server, Stream, handshake, send_in_time, socket_of
+from vigil.server.http.connection import GONE, Server, handshake, send_in_time, socket_of
 from vigil.server.http.protocols import STATUS_LINES
+from vigil.server.http.tls_wire import Stream, receive
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
@@ -293,7 +294,7 @@ class FastConnection:
         if self._is_plain and (self._has_begun or await self._is_in_a_crowd()):
             self._has_begun = True
             return await self._wait()
-        data = bytes(await self._stream.receive_some(_RECV_BYTES))
+        data = await receive(self._stream, _RECV_BYTES)
         self._has_begun = True
         self._path.look_at_the_clock()
         self._received, self._has_ended = data, not data
@@ -326,9 +327,11 @@ class FastConnection:
 
     async def _complete(self) -> None:
         """The rest of a request that has begun, if it comes in time; else it is for others."""
-        lines, more = self._path.lines, self._stream.receive_some
+        lines = self._path.lines
         with trio.move_on_after(PATIENCE_S), suppress(NotFastPath):
-            while read(self._received, 0, lines) is None and (data := await more(_RECV_BYTES)):
+            while read(self._received, 0, lines) is None and (
+                data := await receive(self._stream, _RECV_BYTES)
+            ):
                 self._received += data
         self._was_waited_for = True
 
