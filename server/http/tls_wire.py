@@ -9,8 +9,8 @@ import trio
 
 from vigil.server.http.budget import Traffic
 
-RECV_BYTES = 4 * 1024  # 150 changes of keys
-SILENT_BYTES_MAX = 32 * 1024  # the longest record of TLS has half of that
+RECV_BYTES = 2 * 1024  # 75 changes of keys
+SILENT_BYTES_MAX = 20 * 1024  # a record of TLS has 16 KiB and a little
 
 
 class Wire(trio.abc.Stream):
