@@ -73,12 +73,15 @@ def _with_token(call: Call, answer: bytes, session_id: str) -> bytes:
     return b'%b,"sessionToken":"%b"}' % (answer[:-1], call.site.auth.mint(session_id).encode())
 
 
-def list_sessions(call: Call) -> bytes:
+async def list_sessions(call: Call) -> bytes:
     query: ListSessionsQuery = call.query
+    await call.site.traffic.long_answers.wait()
     listing = call.directory.page(
         query.agent_id, query.user_id, query.status, offset=query.offset, limit=query.limit
     )
-    return answers.encode(answers.session_list(listing, call.now, query.limit, query.offset))
+    body = answers.encode(answers.session_list(listing, call.now, query.limit, query.offset))
+    call.site.traffic.long_answers.spend(len(body))
+    return body
 
 
 async def health(call: Call) -> bytes:

@@ -12,6 +12,7 @@ and an answer comes when its commit is done. For everything else the connection'
 
 import os
 import select
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -25,15 +26,18 @@ from vigil.server.api import gateway
 from vigil.server.api.call import Reply, Site
 from vigil.server.front.fast_request import NotFastPath, read, request_lines
 from vigil.server.http.budget import Waiting
-from vigil.server.http.connection import GONE, Server, Stream, handshake, send_in_time, socket_of
+from vigil.server.http.connection import GONE, Server, handshake, send_in_time, socket_of
 from vigil.server.http.protocols import STATUS_LINES
+from vigil.server.http.tls_wire import Stream, receive
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
 _RECV_BYTES = 16 * 1024  # held for each client that sends on while it does not read
+_BEGINNING_BYTES = 512  # of a new client's first request: more than a root path takes
 _BATCH_MAX = 16  # answers to pipelined requests that are sent together, and made in one turn
 _READY_MAX = 4096  # sockets that are seen to be ready at once
 _LOOK_S = 0.004  # for so long, while there is something: what these looks bring shares a commit
+_NEWCOMERS_MAX = 8  # that are served first, in as long as a look
 
 _log = structlog.get_logger()
 
@@ -49,12 +53,22 @@ class FastPath:
         self.site = site
         self.lines = request_lines(site.root_path)
         self.now_s = 0.0  # on Trio's clock, as of the last look at it
+        self._newcomers = 0
+        self._newcomers_until_s = 0.0
         self._poll: select.epoll | None = None
         self._watched: dict[int, FastConnection] = {}
 
     def __call__(self, server: Server, stream: Stream) -> "FastConnection":
         """The reader of a new connection."""
         return FastConnection(self, server, stream)
+
+    def has_time_for_newcomer(self) -> bool:
+        """Whether one more new client is served before others; when many come at once, most wait like everybody."""
+        self.look_at_the_clock()
+        if self.now_s >= self._newcomers_until_s:
+            self._newcomers, self._newcomers_until_s = 0, self.now_s + _LOOK_S
+        self._newcomers += 1
+        return self._newcomers <= _NEWCOMERS_MAX
 
     def watch(self, descriptor: int, connection: "FastConnection") -> None:
         """Have a connection read its socket whenever there is something."""
@@ -276,14 +290,20 @@ class FastConnection:
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def _read(self) -> None:
-        """A new client does not queue up behind all others that have sent something."""
-        if self._is_plain and self._has_begun:
+        """A new client does not queue up behind all others that have sent something, unless it is one of a crowd."""
+        if self._is_plain and (self._has_begun or await self._is_in_a_crowd()):
+            self._has_begun = True
             return await self._wait()
-        data = bytes(await self._stream.receive_some(_RECV_BYTES))
+        data = await receive(self._stream, _RECV_BYTES)
         self._has_begun = True
         self._path.look_at_the_clock()
         self._received, self._has_ended = data, not data
         return None
+
+    async def _is_in_a_crowd(self) -> bool:
+        """Whether this new client comes with many who want what costs time. `/livez` and its like never wait."""
+        begun = await self._socket.recv(_BEGINNING_BYTES, socket.MSG_PEEK)
+        return begun.startswith(self._path.lines.beginnings) and not self._path.has_time_for_newcomer()
 
     async def _let_others_go_first(self) -> None:
         await self._traffic.turns.wait()
@@ -307,9 +327,11 @@ class FastConnection:
 
     async def _complete(self) -> None:
         """The rest of a request that has begun, if it comes in time; else it is handed off."""
-        lines, more = self._path.lines, self._stream.receive_some
+        lines = self._path.lines
         with trio.move_on_after(PATIENCE_S), suppress(NotFastPath):
-            while read(self._received, 0, lines) is None and (data := await more(_RECV_BYTES)):
+            while read(self._received, 0, lines) is None and (
+                data := await receive(self._stream, _RECV_BYTES)
+            ):
                 self._received += data
         self._was_waited_for = True
 
