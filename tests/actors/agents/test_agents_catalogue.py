@@ -115,8 +115,8 @@ async def test_the_example_loads_as_it_is() -> None:
 
 def test_the_example_loads_with_everything_in_it_uncommented(file: Path) -> None:
     file.write_text(re.sub(r"^#(  \S|    \S)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE))
-    agents = load(file, {"OPENAI_API_KEY": "sk-1", "ORDERS_SECRET": "s"})
-    assert len(agents) == 6
+    agents = load(file, {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "ORDERS_SECRET": "s"})
+    assert len(agents) == 7
     assert isinstance(agents["assistant-large"].agent, OpenAIAgent)
     assert isinstance(agents["orders"].agent, WebhookAgent)
 

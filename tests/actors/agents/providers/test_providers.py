@@ -1,5 +1,7 @@
 """The kinds of providers against servers on loopback: what is asked of each, and what becomes of refusals."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from tests.actors.agents.conftest import MakeAgent
 from tests.actors.agents.loopback import Loopback, answer, for_ever, hang_up, serve, stall, streamed
 from tests.actors.agents.providers.test_grammars import ENDS, ERRORS, NOISE, PIECES, good_day
 from tests.actors.agents.talk import Talk, message
-from vigil.actors.agents import remote
+from vigil.actors.agents import catalogue, remote
 from vigil.actors.agents.base import Agent, Reply
 from vigil.actors.core.errors import AgentFailed, AgentTimedOut
 
@@ -152,3 +154,12 @@ async def test_a_connection_that_breaks_after_the_end_harms_nobody(
     body = PIECES[name]("Good day") + NOISE[name][0] + ENDS[name]
     server = await serve(nursery, streamed(body.encode(), then=hang_up))
     assert await talk_to(kind, server).reply(Talk("Hi").turn) == Reply("Good day")
+
+
+def test_the_page_on_agents_has_an_entry_of_each_kind_that_loads(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[4] / "docs/agents.md").read_text()
+    file = tmp_path / "agents.yaml"
+    file.write_text(re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)[0])
+    keys = {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "GEMINI_API_KEY": "sk-3"}
+    shown = [line.split()[1] for line in catalogue.check(file, keys)]
+    assert shown == ["openai", "openai-responses", "anthropic", "gemini", "ollama"]
