@@ -10,6 +10,11 @@ VigilError
   RateLimited          a window is full; carries the decision (429)
   KeyInFlight          the first request with this idempotency key is not committed yet (409)
   KeyReused            the idempotency key came with another body (422)
+  MessageNotFound      the session has no such message (404)
+  TurnInProgress       an earlier message still waits for its answer, and the sender minds (409)
+  AgentFailed          the agent did not answer (502)
+    AgentTimedOut      in time (504)
+    AgentCancelled     because somebody stopped it (409)
   Overloaded           a bounded queue or the session cap is full (503)
   StoreUnavailable     nothing can be committed right now (503)
   RecordDamaged        what is stored of a session cannot be read or changed: it is out of service (500)
@@ -84,6 +89,20 @@ class KeyReused(VigilError):
         super().__init__("This Idempotency-Key was used with another body")
 
 
+class MessageNotFound(VigilError):
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"Message {message_id} was not found in this session")
+        self.message_id = message_id
+
+
+class TurnInProgress(VigilError):
+    """Carries the message whose turn runs, or is the next to run."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__("The agent has not answered an earlier message yet")
+        self.message_id = message_id
+
+
 class Overloaded(VigilError):
     def __init__(self, what: str, retry_after_s: int = 1) -> None:
         super().__init__(what)
@@ -111,6 +130,10 @@ class AgentFailed(VigilError):
 
 class AgentTimedOut(AgentFailed):
     code = "AGENT_TIMEOUT"
+
+
+class AgentCancelled(AgentFailed):
+    code = "AGENT_CANCELLED"
 
 
 class StoreError(VigilError):

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, get_args
 
 from vigil.actors.core.errors import (
+    AgentCancelled,
     ChangeRefused,
     RenewalRefused,
     SessionExpired,
@@ -48,6 +49,7 @@ from vigil.actors.core.records import (
 )
 
 MINUTE_MS = 60_000
+AGENT_CANCELLED = "The agent was stopped before it said anything"
 
 
 class Phase(StrEnum):
@@ -101,6 +103,15 @@ class FailTurn(NamedTuple):
     message: str
 
 
+class CancelTurn(NamedTuple):
+    """The user stops the agent's turn on the message at `turn_at`; `said` is what it had said by then, or ""."""
+
+    turn_at: int
+    question_id: str
+    answer_id: str
+    said: str
+
+
 class Heartbeat(NamedTuple):
     pass
 
@@ -121,7 +132,7 @@ class Tick(NamedTuple):
     pass
 
 
-Command = Send | Answer | BeginTurn | FailTurn | Heartbeat | Renew | Retime | End | Tick
+Command = Send | Answer | BeginTurn | FailTurn | CancelTurn | Heartbeat | Renew | Retime | End | Tick
 COMMANDS: tuple[type[Command], ...] = get_args(Command)
 
 
@@ -314,6 +325,16 @@ def _fail_turn(session: Session, command: FailTurn, now: int) -> Transition:
     return _live(session, now, news, turn=(command.turn_at, "failed"))
 
 
+def _cancel_turn(session: Session, command: CancelTurn, now: int) -> Transition:
+    turn_at, question_id, answer_id, said = command
+    turn: tuple[int, TurnState] = (turn_at, "cancelled")
+    if not said:
+        return _live(session, now, AgentError(question_id, AgentCancelled.code, AGENT_CANCELLED), turn=turn)
+    at = _next_instant(session, now)
+    message = Message(answer_id, at, session.agent_id, True, said, "{}", "", turn_at, "cancelled")
+    return _live(session, now, Broadcast(message), message=message, turn=turn)
+
+
 def _heartbeat(session: Session, _command: Heartbeat, now: int) -> Transition:
     after, renewed = _activity(session, now)
     return _live(after, now, *renewed, was_renewed=bool(renewed))
@@ -387,6 +408,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _answer,
         BeginTurn: _begin_turn,
         FailTurn: _fail_turn,
+        CancelTurn: _cancel_turn,
         Heartbeat: _heartbeat,
         Renew: _renew,
         Retime: _retime,
@@ -398,6 +420,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _expire_and_refuse,
         BeginTurn: _expire_and_refuse,
         FailTurn: _expire_and_refuse,
+        CancelTurn: _expire_and_refuse,
         Heartbeat: _expire_and_refuse,
         Renew: _expire_and_refuse,
         Retime: _expire_and_refuse,
@@ -409,6 +432,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _refuse_expired,
         BeginTurn: _refuse_expired,
         FailTurn: _refuse_expired,
+        CancelTurn: _refuse_expired,
         Heartbeat: _refuse_expired,
         Renew: _refuse_expired,
         Retime: _refuse_expired,
@@ -420,6 +444,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _refuse_gone,
         BeginTurn: _refuse_gone,
         FailTurn: _refuse_gone,
+        CancelTurn: _refuse_gone,
         Heartbeat: _refuse_gone,
         Renew: _refuse_gone,
         Retime: _refuse_gone,
