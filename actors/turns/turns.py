@@ -118,6 +118,13 @@ class Claim(NamedTuple):
     release: Callable[[], None]
 
 
+class Cancelled(NamedTuple):
+    """The last word on a turn, "" when none was wanted; and what the cancel did, if it did anything."""
+
+    state: TurnState
+    done: Transition | None
+
+
 class Turns:
     """The turns of all sessions. A session has a queue and a task only while it has turns."""
 
@@ -202,22 +209,22 @@ class Turns:
 
     # --- stopping one (spec section 11)
 
-    async def cancel_turn(self, actor: SessionActor, message_id: str) -> TurnState:
-        """Stop the turn on a message. Gives its last word, "" when no turn was wanted.
+    async def cancel_turn(self, actor: SessionActor, message_id: str) -> "Cancelled":
+        """Stop the turn on a message.
 
         Raises MessageNotFound, what keeps the store from committing it, and the session's end.
         """
         while (owed := self._find(actor.state.id, message_id)) is not None:
             if not owed.end:
-                await await_callback(partial(self._tell_to_cancel, actor, owed))
-                return "cancelled"
+                done = await await_callback(partial(self._tell_to_cancel, actor, owed))
+                return Cancelled("cancelled", done)
             await actor.ask(Tick(), always=True)  # behind the end that is being committed
         turn = await self._store.turn(actor.session.key, message_id)
         if turn is None:
             raise MessageNotFound(message_id)
         if turn in OWED:
             raise Overloaded("The session is being restored")
-        return turn
+        return Cancelled(turn, None)
 
     async def until_quiet(self, actor: SessionActor) -> None:
         """Until no message and no end of a turn of this session is being committed: what is owed is then known."""

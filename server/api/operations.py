@@ -144,9 +144,12 @@ def _sent(call: Call, transition: Transition) -> bytes:
 
 
 async def cancel_turn(call: Call) -> bytes:
-    turn = await call.directory.turns.cancel_turn(call.live, call.message_id)
-    call.directory.find(call.session_id)  # it may have gone while its store was asked
-    return answers.encode({"messageId": call.message_id, "status": turn or "none"})
+    state, done = await call.directory.turns.cancel_turn(call.live, call.message_id)
+    if done is not None:
+        _taken(call, done)
+    else:
+        call.directory.find(call.session_id)  # it may have gone while its store was asked
+    return answers.encode({"messageId": call.message_id, "status": state or "none"})
 
 
 async def get_messages(call: Call) -> bytes:
