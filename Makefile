@@ -6,7 +6,7 @@ SERVER := .venv/.server
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format prove clean
+.PHONY: help setup serve test check format pictures prove clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, names, ":"); printf "  make %-8s %s\n", names[1], $$2}'
@@ -39,6 +39,9 @@ check: $(DEV) ## format, lint, types, import direction
 format: $(DEV) ## rewrite the code in house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+pictures: $(DEV) ## make the README's pictures anew (three minutes; needs chromium)
+	$(BIN)/python docs/pictures.py
 
 prove: $(DEV) ## the long measure: more crash rounds, longer property runs, benches
 	VIGIL_PROVE=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 7200 $(ARGS)

@@ -182,7 +182,7 @@ class Wiring:
 
         One without a heartbeat may be slow, and is waited for a little; then it is held for dead.
         """
-        assert isinstance(self._runner, MasterRunner)  # noqa: S101  only a master asks
+        assert isinstance(self._runner, MasterRunner)  # only a master asks
         may_come = waited_s < MISSING_S_MAX
         here = {one.id for one in self._runner.clients.all if may_come or one.state != STATE_MISSING}
         return here - self._stopped

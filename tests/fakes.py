@@ -10,8 +10,9 @@ import trio
 from tests.harness import AGENTS, START_MS, fake_ids
 from vigil.actors.agents.base import AgentEntry, Reply, Turn
 from vigil.actors.core.errors import StoreUnavailable
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
-from vigil.actors.limits.limiter import Limit, Limits
+from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import service
 from vigil.actors.runtime.actor import SessionActor
 from vigil.actors.runtime.clock import ScaledClock

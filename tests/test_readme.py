@@ -1,4 +1,4 @@
-"""The README is true: its settings are the settings, and its calls get the answers that it prints."""
+"""The README and the settings page are true: the settings are these, and the calls get the answers that are printed."""
 
 import json
 import re
@@ -9,24 +9,49 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests import ROOT
 from tests.process import ServerProcess, running_server
 from vigil.server.cli.command_line import settings_table
 
 README = ROOT / "README.md"
+SETTINGS = ROOT / "docs" / "settings.md"
+LINES_MAX = 220  # what one reads in three minutes
+PICTURES_BYTES_MAX = 150_000
 CALL = re.compile(r"```bash\n(curl .*?)```\n.*?```json\n(.*?)```", re.DOTALL)
+LINK = re.compile(r"\]\(([\w./-]+)(#[\w-]+)?\)")
 
 
 def test_the_settings_table_is_what_the_settings_say() -> None:
-    table = re.search(r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->", README.read_text(), re.DOTALL)
+    table = re.search(r"<!-- settings:.*?-->\n(.*?)<!-- /settings -->", SETTINGS.read_text(), re.DOTALL)
     assert table is not None
     assert table[1] == settings_table()
 
 
-def test_the_chat_is_the_one_that_is_tested() -> None:
-    chat = README.parent / "docs" / "chat.py"
-    assert f"```python\n{chat.read_text()}```\n" in README.read_text()
+def test_the_readme_can_be_read_in_three_minutes_and_its_pictures_load_at_once() -> None:
+    assert len(README.read_text().splitlines()) <= LINES_MAX
+    pictures = [ROOT / name for name in re.findall(r"!\[.*?\]\((.*?)\)", README.read_text())]
+    assert len(pictures) == 3
+    assert sum(picture.stat().st_size for picture in pictures) < PICTURES_BYTES_MAX
+
+
+def pages() -> list[Path]:
+    return [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_every_link_between_the_pages_leads_somewhere(page: Path) -> None:
+    for name, anchor in LINK.findall(page.read_text()):
+        target = page.parent / name
+        assert target.exists(), name
+        assert not anchor or anchor[1:] in _anchors(target.read_text()), name + anchor
+
+
+def _anchors(text: str) -> set[str]:
+    """What a heading is linked as."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_the_three_calls_work_as_printed_and_get_the_answers_printed(tmp_path: Path) -> None:

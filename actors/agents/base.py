@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import FinishReason, Message, Session, TimeoutPatch
-from vigil.actors.limits.limiter import Limit
 
 ANSWER_CHARACTERS_MAX = 100_000
 

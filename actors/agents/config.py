@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from vigil.actors.agents.base import Agent, AgentEntry
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
-from vigil.actors.limits.limiter import Limit
 
 
 class Outside(NamedTuple):

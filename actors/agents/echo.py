@@ -1,4 +1,4 @@
-"""An agent that repeats what it hears: for a first try, and for tests."""
+"""An agent that repeats each message: for a first try, and for tests."""
 
 from vigil.actors.agents.base import Reply, Turn
 

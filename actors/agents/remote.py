@@ -105,7 +105,7 @@ class Remote:
         return await self._try(body, headers(), read)
 
     def failed(self, what: str, **details: object) -> AgentFailed:
-        """Log what is wrong with an answer, and give what a client is told of it."""
+        """Log what is wrong with an answer, and return the text for the client."""
         log.warning("an agent's server failed", agent_id=self._agent_id, what=what, **details)
         return AgentFailed(f"The agent's server {what}")
 
@@ -228,7 +228,7 @@ def json_object(remote: Remote, text: bytes) -> dict[str, Any]:
 def _retry_after_s(headers: httpx.Headers) -> float | None:
     """The wait that a server asks for: in milliseconds, as some providers say it, in seconds, or up to a date.
 
-    How far a date lies ahead is told by the server's own clock, in the Date header.
+    How far a date lies ahead is measured by the server's own clock, in the Date header.
     """
     if milliseconds := _NUMBER.fullmatch(headers.get("Retry-After-Ms", "").strip()):
         return float(milliseconds[0]) / 1000

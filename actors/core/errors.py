@@ -1,34 +1,32 @@
-"""What can go wrong with sessions, as one tree. The server maps each leaf to a status and a code.
+"""What can go wrong with sessions, as one tree. It knows no statuses: what a client is answered is a table of
+the server's (`server.api.errors`).
 
 VigilError
-  SessionNotFound      no such session, or no longer (404)
-  SessionExpired       it ended by itself; carries its tombstone (410)
-  SessionBroken        quarantined, or its record cannot be read (500)
-  AgentNotFound        the agent is not in the catalogue (404)
-  ChangeRefused        a retiming that would end the session at once (400)
-  RenewalRefused       nothing left to extend (422)
-  RateLimited          a window is full; carries the decision (429)
-  KeyInFlight          the first request with this idempotency key is not committed yet (409)
-  KeyReused            the idempotency key came with another body (422)
-  MessageNotFound      the session has no such message (404)
-  TurnInProgress       an earlier message still waits for its answer, and the sender minds (409)
-  AgentFailed          the agent did not answer (502)
-    AgentTimedOut      in time (504)
-    AgentCancelled     because somebody stopped it (409)
-  Overloaded           a bounded queue or the session cap is full (503)
-  StoreUnavailable     nothing can be committed right now (503)
-  RecordDamaged        what is stored of a session cannot be read or changed: it is out of service (500)
+  SessionNotFound      no such session, or no longer
+  SessionExpired       it ended by itself; carries its tombstone
+  SessionBroken        quarantined, or its record cannot be read
+  AgentNotFound        the agent is not in the catalogue
+  ChangeRefused        a retiming that would end the session at once
+  RenewalRefused       nothing left to extend
+  RateLimited          a window is full; carries the decision
+  KeyInFlight          the first request with this idempotency key is not committed yet
+  KeyReused            the idempotency key came with another body
+  MessageNotFound      the session has no such message
+  TurnInProgress       an earlier message waits for its answer, and the sender minds
+  AgentFailed          the agent did not answer
+    AgentTimedOut      in time
+    AgentCancelled     because somebody stopped it
+  Overloaded           a bounded queue or the session cap is full
+  StoreUnavailable     nothing can be committed right now
+  RecordDamaged        what is stored of a session cannot be read or changed: it is out of service
   StoreError           the store cannot be opened at all; the text says why and what to do
     DatabaseGone       its file is empty or missing, and should not be
 """
 
-from __future__ import annotations
+from typing import ClassVar
 
-from typing import TYPE_CHECKING, ClassVar
-
-if TYPE_CHECKING:
-    from vigil.actors.core.records import Message, Tombstone
-    from vigil.actors.limits.limiter import Refused
+from vigil.actors.core.quotas import Refused
+from vigil.actors.core.records import Message, Tombstone
 
 
 class VigilError(Exception):

@@ -10,17 +10,28 @@ A session is in one of four phases; `TABLE` says what each command does in each.
 """
 
 from collections.abc import Callable
-from enum import StrEnum
-from functools import lru_cache
-from typing import Any, NamedTuple, get_args
+from typing import Any
 
+from vigil.actors.core.commands import (
+    Answer,
+    BeginTurn,
+    CancelTurn,
+    Command,
+    End,
+    FailTurn,
+    Heartbeat,
+    Renew,
+    Retime,
+    Send,
+    Tick,
+    Transition,
+)
 from vigil.actors.core.errors import (
     AgentCancelled,
     ChangeRefused,
     RenewalRefused,
     SessionExpired,
     SessionNotFound,
-    VigilError,
 )
 from vigil.actors.core.events import (
     AgentError,
@@ -34,198 +45,27 @@ from vigil.actors.core.events import (
     Renewed,
     TimeoutUpdated,
 )
-from vigil.actors.core.records import (
-    ExpiryReason,
-    FinishReason,
-    Gone,
-    Message,
-    Session,
-    State,
-    TimeoutConfig,
-    TimeoutPatch,
-    Tombstone,
-    TurnState,
-    maker,
-)
-
-MINUTE_MS = 60_000
-AGENT_CANCELLED = "The agent was stopped before it said anything"
-
-
-class Phase(StrEnum):
-    LIVE = "live"
-    DUE = "due"
-    EXPIRED = "expired"
-    GONE = "gone"
-
+from vigil.actors.core.expiry import Phase, can_extend, expires_at, expiry_reason, merge, phase, warn_at
+from vigil.actors.core.records import Gone, Message, Session, State, Tombstone, TurnState, maker
 
 # These are on every command's way.
 _event, _session, _message = maker(Event), maker(Session), maker(Message)
-_broadcast, _renewed = maker(Broadcast), maker(Renewed)
+_broadcast, _renewed, _transition = maker(Broadcast), maker(Renewed), maker(Transition)
 _LAST_ACTIVITY, _RENEWED_AT, _EVENT_ID = map(
     Session._fields.index, ("last_activity", "renewed_at", "event_id")
 )
-
-
-class Send(NamedTuple):
-    """The user says something. `turn` is the state of the agent's turn on it, "" when none is wanted."""
-
-    message_id: str
-    content: str
-    metadata: str
-    attachments: str
-    turn: TurnState
-
-
-class Answer(NamedTuple):
-    """The agent says something, to the message at `turn_at`."""
-
-    message_id: str
-    content: str
-    metadata: str
-    turn_at: int
-    finish_reason: FinishReason = "stop"
-
-
-class BeginTurn(NamedTuple):
-    """The agent starts on the message at `turn_at`: `started` the first time, `retried` after a restart."""
-
-    turn_at: int
-    state: TurnState
-
-
-class FailTurn(NamedTuple):
-    """The agent will not answer the message at `turn_at`."""
-
-    turn_at: int
-    message_id: str
-    code: str
-    message: str
-
-
-class CancelTurn(NamedTuple):
-    """The user stops the agent's turn on the message at `turn_at`; `said` is what it had said by then, or ""."""
-
-    turn_at: int
-    question_id: str
-    answer_id: str
-    said: str
-
-
-class Heartbeat(NamedTuple):
-    pass
-
-
-class Renew(NamedTuple):
-    pass
-
-
-class Retime(NamedTuple):
-    patch: TimeoutPatch
-
-
-class End(NamedTuple):
-    pass
-
-
-class Tick(NamedTuple):
-    pass
-
-
-Command = Send | Answer | BeginTurn | FailTurn | CancelTurn | Heartbeat | Renew | Retime | End | Tick
-COMMANDS: tuple[type[Command], ...] = get_args(Command)
-
-
-class Transition(NamedTuple):
-    """What a command did: the state after it, and everything to commit, publish and reply, in that order.
-
-    With `refusal` the command was not carried out; the state may have changed all the same, because its time
-    had come.
-    """
-
-    state: State
-    events: tuple[Event, ...] = ()
-    message: Message | None = None
-    turn: tuple[int, TurnState] | None = None  # of the message at this instant
-    was_renewed: bool = False
-    refusal: VigilError | None = None
-
-    @property
-    def session(self) -> Session:
-        """The session after a command that it survived."""
-        assert isinstance(self.state, Session)  # noqa: S101  the caller has looked at `refusal`
-        return self.state
-
-
-_transition = maker(Transition)
-
-
-def applied_at(transition: Transition) -> int:
-    """The instant of a command that was carried out: that of its events, or of the activity that it was."""
-    return transition.events[0].at if transition.events else transition.session.last_activity
-
-
-# --- the formula
-
-
-def max_expires_at(session: Session) -> int:
-    """The cap: no renewal extends a session beyond it."""
-    return session.created_at + session.config.max_duration_minutes * MINUTE_MS
-
-
-def expires_at(session: Session) -> int:
-    """min(renewedAt + timeoutMinutes, createdAt + maxDurationMinutes), always."""
-    config = session.config
-    ends = session.renewed_at + config.timeout_minutes * MINUTE_MS
-    cap = session.created_at + config.max_duration_minutes * MINUTE_MS
-    return ends if ends < cap else cap  # `min` takes as long as all the rest
-
-
-def warn_at(session: Session) -> int:
-    """When its warning fires; it may lie in the past."""
-    return expires_at(session) - session.config.warning_threshold_minutes * MINUTE_MS
-
-
-def due_at(session: Session) -> int:
-    """The next instant at which something happens by itself."""
-    return expires_at(session) if session.warned else warn_at(session)
-
-
-def can_extend(session: Session) -> bool:
-    """Whether a renewal would still move its deadline: `expires_at` is below the cap."""
-    return expires_at(session) < max_expires_at(session)
-
-
-def is_near_expiration(session: Session, now: int) -> bool:
-    ends = expires_at(session)
-    return ends - session.config.warning_threshold_minutes * MINUTE_MS <= now < ends
-
-
-def expiry_reason(session: Session) -> ExpiryReason:
-    return "inactivity" if can_extend(session) else "max_duration"
-
-
-def phase(state: State, now: int) -> Phase:
-    if isinstance(state, Session):
-        return Phase.LIVE if now < expires_at(state) else Phase.DUE
-    return Phase.EXPIRED if isinstance(state, Tombstone) else Phase.GONE
-
-
-def merge(config: TimeoutConfig, patch: TimeoutPatch) -> TimeoutConfig:
-    """`config` with what `patch` says, field by field. Equal results are one object, for a million share it."""
-    return _merged(config, patch)
-
-
-@lru_cache(maxsize=4096)
-def _merged(config: TimeoutConfig, patch: TimeoutPatch) -> TimeoutConfig:
-    return _one(
-        TimeoutConfig._make(old if new is None else new for old, new in zip(config, patch, strict=True))
-    )
-
-
-@lru_cache(maxsize=4096)
-def _one(config: TimeoutConfig) -> TimeoutConfig:
-    return config
+AGENT_CANCELLED = "The agent was stopped before it said anything"
+# `_activity` and `_live` build a session from slices between these fields: they must stand in this order.
+if Session._fields[_LAST_ACTIVITY:] != (
+    "last_activity",
+    "renewed_at",
+    "config",
+    "renewal_count",
+    "warned",
+    "event_id",
+    "last_message_at",
+):
+    raise TypeError("a field of Session was moved: mend the slices in core.lifecycle")
 
 
 def tombstone(session: Session) -> Tombstone:

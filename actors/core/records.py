@@ -93,4 +93,11 @@ class Gone(NamedTuple):
     id: str
 
 
+class Anchor(NamedTuple):
+    """One instant on both clocks, in milliseconds since the epoch."""
+
+    wall_ms: int
+    session_ms: int
+
+
 State = Session | Tombstone | Gone

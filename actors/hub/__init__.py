@@ -1,4 +1,4 @@
-"""Who hears of an event, from which id on, and who is cut because he does not read.
+"""Who receives an event, from which id on, and who is disconnected because they do not read.
 
 Owns subscriptions and the events that are kept for those who come back.
 Refuses to know sockets and what an event means.

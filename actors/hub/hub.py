@@ -1,4 +1,4 @@
-"""Who hears of what: publish a session's events, subscribe to them from an id on, cut slow readers (spec section 8).
+"""Who receives what: publish a session's events, subscribe to them from an id on, cut slow readers (spec section 8).
 
 Kept events are bounded three ways: by number and size for each session, and by size for all together, where the
 oldest of all go first. An event is one `Notice` however many listen, so that it is encoded once.
@@ -61,7 +61,7 @@ class Subscription:
     """One listener's unread notices. Iterate to read; `ended` tells why the iteration came to its end.
 
     A listener that has too many unread is cut: what was unread is dropped, and `cut` is set, so that one that is
-    stuck in sending hears of it too. One that waits for something in particular says with `wants` what it is: the rest
+    stuck in sending is woken too. One that waits for something in particular says with `wants` what it is: the rest
     is not its to read, and does not count.
     """
 
@@ -107,7 +107,7 @@ class Subscription:
             self._wake()
 
     def cut_off(self, why: Ending) -> None:
-        """End the iteration at once: what is unread is dropped, and a listener stuck in sending hears of it."""
+        """End the iteration at once: what is unread is dropped, and a listener stuck in sending is woken."""
         self._unread.clear()
         self._unread_bytes = 0
         self.end(why)

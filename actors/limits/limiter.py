@@ -5,67 +5,18 @@ dropped when it is empty. Session, user and agent are checked and charged in one
 """
 
 import heapq
-import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from vigil.actors.core.errors import RateLimited
+from vigil.actors.core.quotas import Limit, Quota, Refused, Scope
 from vigil.actors.core.records import maker
 from vigil.actors.stores.base import SaveWindow
 
-Scope = Literal["session", "user", "agent"]
-
 _NEVER = 2**63  # beyond every instant
-_UNITS_S = {"second": 1, "minute": 60, "hour": 3600}
-_UNIT_NAMES = {seconds: name for name, seconds in _UNITS_S.items()}
-_LIMIT = re.compile(r"([1-9][0-9]{0,8})/(second|minute|hour)", re.ASCII)
-
-
-class Limit(NamedTuple):
-    """So many requests in any window of so many seconds."""
-
-    requests: int
-    window_s: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Limit":
-        """Read `60/minute`. Raises ValueError for anything else."""
-        match = _LIMIT.fullmatch(text)
-        if match is None:
-            raise ValueError(f"{text!r} is not a limit: write COUNT/second, COUNT/minute or COUNT/hour")
-        return cls(int(match[1]), _UNITS_S[match[2]])
-
-    def __str__(self) -> str:
-        """`60/minute`, as `parse` reads it."""
-        return f"{self.requests}/{_UNIT_NAMES[self.window_s]}"
-
-    @property
-    def window_ms(self) -> int:
-        return self.window_s * 1000
-
-
-class Quota(NamedTuple):
-    """Where one window stands: `remaining` more fit, and `reset_ms` from now one more will."""
-
-    scope: Scope
-    limit: Limit
-    remaining: int
-    reset_ms: int
-
-
 _quota = maker(Quota)
-
-
-class Refused(NamedTuple):
-    """The full window with the longest wait; `quotas` are all three as they stand."""
-
-    scope: Scope
-    limit: int
-    window_s: int
-    wait_ms: int
-    quotas: tuple[Quota, ...]
 
 
 class _Rule(NamedTuple):
@@ -240,10 +191,6 @@ class Limits:
                 heapq.heappush(self._empty_at, (window.empty_at(), scope, subject))
             else:
                 del self._windows[scope][subject]
-
-    def next_empty_at(self) -> int | None:
-        """When `forget_empty` may next find something."""
-        return self._empty_at[0][0] if self._empty_at else None
 
     def saved(self) -> list[SaveWindow]:
         """Every window, for a clean stop."""

@@ -11,6 +11,8 @@ from typing import Protocol
 
 import trio
 
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Tick, Transition
 from vigil.actors.core.errors import (
     Overloaded,
     RecordDamaged,
@@ -20,9 +22,9 @@ from vigil.actors.core.errors import (
     StoreUnavailable,
     VigilError,
 )
-from vigil.actors.core.lifecycle import Tick, Transition, due_at, step
+from vigil.actors.core.expiry import due_at
+from vigil.actors.core.lifecycle import step
 from vigil.actors.core.records import Gone, Session, State, Tombstone, maker
-from vigil.actors.runtime.callbacks import Callback, await_callback
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.mailbox import Ask, Mailbox, Saving
 from vigil.actors.stores.base import (
@@ -86,7 +88,7 @@ class SessionActor(Mailbox):
     @property
     def session(self) -> Session:
         """The session, while it lives."""
-        assert isinstance(self.state, Session)  # noqa: S101  only the directory's live actors are read
+        assert isinstance(self.state, Session)  # only the directory's live actors are read
         return self.state
 
     async def run(self) -> None:
@@ -158,7 +160,7 @@ class SessionActor(Mailbox):
     def _process_batch(self, asks: Sequence[Ask]) -> None:
         now = self._host.clock.now()
         before = state = self.state
-        assert isinstance(before, Session)  # noqa: S101  one that is over has closed its mailbox
+        assert isinstance(before, Session)  # one that is over has closed its mailbox
         transitions = []
         for ask in asks:
             transition = step(state, ask.command, now)
@@ -173,7 +175,7 @@ class SessionActor(Mailbox):
 
     def _committed(self, error: Exception | None) -> None:
         """What was under way is durable, or will not be."""
-        assert self._under_way is not None  # noqa: S101  the store tells it once
+        assert self._under_way is not None  # the store tells it once
         asks, transitions = self._under_way
         if error is not None:
             return self._not_committed(error, asks)
@@ -235,7 +237,7 @@ class SessionActor(Mailbox):
 
         A function and not a coroutine: a million actors wait here, each without a frame for it.
         """
-        assert self._task is not None  # noqa: S101  it is the one that calls
+        assert self._task is not None  # it is the one that calls
         self._task.custom_sleep_data = (
             self  # until it is rescheduled, for whatever reason: then Trio forgets it
         )
@@ -248,7 +250,7 @@ class SessionActor(Mailbox):
         """Gives whether it was parked."""
         is_parked = self._is_parked()
         if is_parked:
-            assert self._task is not None  # noqa: S101  as it is parked
+            assert self._task is not None  # as it is parked
             trio.lowlevel.reschedule(self._task)
         return is_parked
 

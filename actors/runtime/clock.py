@@ -4,16 +4,10 @@ Nothing else in Vigil reads the wall clock. In virtual time (Trio's MockClock) t
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import trio
 
-
-class Anchor(NamedTuple):
-    """One instant on both clocks, in milliseconds since the epoch."""
-
-    wall_ms: int
-    session_ms: int
+from vigil.actors.core.records import Anchor
 
 
 class ScaledClock:

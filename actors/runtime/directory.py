@@ -13,6 +13,8 @@ from zlib import crc32
 import trio
 
 from vigil.actors.agents.base import AgentEntry
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import End, Transition
 from vigil.actors.core.errors import (
     AgentNotFound,
     Overloaded,
@@ -21,20 +23,21 @@ from vigil.actors.core.errors import (
     SessionNotFound,
 )
 from vigil.actors.core.events import Event
-from vigil.actors.core.lifecycle import End, Phase, Transition, begin, creation, merge, phase, tombstone
+from vigil.actors.core.expiry import Phase, merge, phase
+from vigil.actors.core.lifecycle import begin, creation, tombstone
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import Session, TimeoutConfig, TimeoutPatch, Tombstone, TurnState
 from vigil.actors.hub.hub import Hub
-from vigil.actors.limits.limiter import Limit, Limits
+from vigil.actors.indexes.session_index import SessionIndex, merged
+from vigil.actors.indexes.sharded_dict import ShardedDict
+from vigil.actors.indexes.tombstones import Tombstones
+from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime.actor import SessionActor, save_answer
-from vigil.actors.runtime.callbacks import Callback, await_callback
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.counters import Counters
 from vigil.actors.runtime.idempotency import Keys
-from vigil.actors.runtime.index import SessionIndex, merged
 from vigil.actors.runtime.mailbox import Saving
-from vigil.actors.runtime.sharded_dict import ShardedDict
 from vigil.actors.runtime.supervision import RestartBudget, supervise
-from vigil.actors.runtime.tombstones import Tombstones
 from vigil.actors.stores.base import (
     OWED,
     BrokenRecord,
@@ -107,7 +110,7 @@ class Directory:
         self.budget = RestartBudget()
         self.tombstones = Tombstones(rules.tombstone_minutes, rules.tombstone_max)
         self.hub = Hub(self._only_event)
-        self.turns = Turns(agents, store, clock, self.hub, new_id, nursery)
+        self.turns = Turns(agents, store, clock.now, self.hub, new_id, nursery)
         self._agents = agents
         self._rules = rules
         self.new_id = new_id

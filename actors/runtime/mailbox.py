@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Command, Transition
 from vigil.actors.core.errors import Overloaded
-from vigil.actors.core.lifecycle import Command, Transition
-from vigil.actors.runtime.callbacks import Callback, await_callback
 
 CAPACITY = 64
 
@@ -71,7 +71,7 @@ class Mailbox:
         saving: Saving | None = None,
         *,
         always: bool = False,
-        first: Sequence[Ask] = (),
+        first: Sequence[tuple[Command, Callback[Transition]]] = (),
     ) -> None:
         """Have one command carried out; `then` hears once what came of it, at once or later, and must not raise.
 
@@ -83,7 +83,8 @@ class Mailbox:
         elif len(self._asks) >= CAPACITY and not always:
             then(Overloaded("Too many requests wait for this session"))
         else:
-            self._enqueue((*first, Ask(command, then, saving)))
+            ask = Ask(command, then, saving)
+            self._enqueue((*[Ask(*one, None) for one in first], ask) if first else (ask,))
 
     async def ask(
         self, command: Command, saving: Saving | None = None, *, always: bool = False

@@ -66,7 +66,7 @@ async def run(
 
 
 async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """A nursery for some of the actors: see `actors.runtime.sharded_dict`."""
+    """A nursery for some of the actors: see `actors.indexes.sharded_dict`."""
     async with trio.open_nursery() as nursery:
         task_status.started(nursery)
         await trio.sleep_forever()

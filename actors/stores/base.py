@@ -6,8 +6,7 @@ A commit is all or nothing and durable when it returns. Effects of several calle
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from vigil.actors.core.records import Message, Session, Tombstone, TurnState
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 
 
 class InsertSession(NamedTuple):
@@ -134,7 +133,7 @@ class CommitStats(NamedTuple):
 
 
 Done = Callable[[Exception | None], None]
-"""Told what became of a commit: None once it is durable, else why it is not."""
+"""Called with the result of a commit: None once it is durable, else the reason why it is not."""
 
 COMMIT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
@@ -154,7 +153,7 @@ class Store(Protocol):
         """Give everything that is stored, and from now on commit `anchor()` with each commit. Raises StoreError."""
 
     def submit(self, writes: Sequence[Write], done: Done) -> None:
-        """Have `writes` committed. `done` hears of it once, perhaps before this returns, and must not raise.
+        """Have `writes` committed. `done` is called once, perhaps before this returns, and must not raise.
 
         It gets None once they are durable; StoreUnavailable or, when only these writes meet damage, RecordDamaged, and
         then nothing of them happened; Overloaded when too many callers wait already. No writes commit the anchor alone.
@@ -189,4 +188,4 @@ class Store(Protocol):
     def statistics(self) -> CommitStats: ...
 
     async def close(self) -> None:
-        """Finish what is queued, then let go of the files."""
+        """Finish what is queued, then close the files."""

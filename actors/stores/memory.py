@@ -10,8 +10,7 @@ from typing import Any
 
 import trio
 
-from vigil.actors.core.records import Message, Session, Tombstone, TurnState
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
     KEPT,
@@ -116,7 +115,7 @@ class MemoryStore:
         return CommitStats(self._commits, self._writes, 0.0, buckets)
 
     async def close(self) -> None:
-        """Nothing to let go of: the store stays as it is."""
+        """Nothing to close: the store stays as it is."""
 
     def _owed(self, session_key: int) -> list[PendingTurn]:
         messages = self._messages.get(session_key, [])

@@ -1,19 +1,21 @@
 """Agent turns: one at a time for each session, in the order in which messages were accepted.
 
-A turn is a task beside the actor, never in its way: it asks the actor to commit what became of it. A message's
-turn goes waiting -> started -> answered, failed or cancelled; a restart runs a started one once more, as retried, and
-fails a retried one (spec section 4). One that need not wait is started from the first, in the commit of its message.
+A turn is a task beside the actor, never in its way: it asks the actor to commit its outcome. A message's turn goes
+waiting -> started -> answered, failed or cancelled; a restart runs a started one once more, as retried, and fails a
+retried one (spec section 4). One that need not wait is started from the first, in the commit of its message.
 """
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import structlog
 import trio
 
 from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, AgentEntry, Reply, Turn
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Answer, BeginTurn, CancelTurn, Command, FailTurn, Tick, Transition
 from vigil.actors.core.errors import (
     AgentFailed,
     AgentTimedOut,
@@ -23,21 +25,41 @@ from vigil.actors.core.errors import (
     StoreUnavailable,
     VigilError,
 )
-from vigil.actors.core.lifecycle import Answer, BeginTurn, CancelTurn, Command, FailTurn, Tick, Transition
-from vigil.actors.core.records import Message, Session, TurnState
+from vigil.actors.core.records import Message, Session, State, TurnState
 from vigil.actors.hub.hub import Chunk, Hub
-from vigil.actors.runtime.actor import RETRY_S, SessionActor
-from vigil.actors.runtime.callbacks import Callback, await_callback
-from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.mailbox import Ask
 from vigil.actors.stores.base import OWED, Store
 
 log = structlog.get_logger()
 
+RETRY_S = 1.0  # until the store is asked again after it has failed
 WAITING_MAX = 256  # turns of one session, beside the one that runs
 HELD_MAX = 16  # of a session's turns have their message at hand; those behind them read it when they begin
 TURN_ENDS: frozenset[TurnState] = frozenset({"answered", "failed", "cancelled"})
 _AFTER_RESTART: dict[TurnState, TurnState] = {"waiting": "started", "started": "retried", "retried": "failed"}
+
+
+class Committer(Protocol):
+    """The session's actor, as turns need it: it commits what became of a turn."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def session(self) -> Session:
+        """The session, while it lives."""
+
+    def tell(self, command: Command, then: Callback[Transition], *, always: bool) -> None:
+        """`ask` for a callback."""
+
+    async def ask(self, command: Command, *, always: bool) -> object:
+        """Commit the effects of one command. Raises VigilError. Cannot be cancelled."""
+
+    def condemn(self, damage: RecordDamaged) -> None:
+        """Take the session out of service: what is stored of it cannot be read."""
+
+
+Cancel = tuple[CancelTurn, Callback[Transition]]
+"""A cancel, and who hears of it: what an actor is told."""
 
 
 class _Speech:
@@ -132,14 +154,14 @@ class Turns:
         self,
         agents: Mapping[str, AgentEntry],
         store: Store,
-        clock: ScaledClock,
+        now: Callable[[], int],
         hub: Hub,
         new_id: Callable[[], str],
         nursery: trio.Nursery,
     ) -> None:
         self._agents = agents
         self._store = store
-        self._clock = clock
+        self._now = now
         self._hub = hub
         self._new_id = new_id
         self._nursery = nursery
@@ -179,15 +201,15 @@ class Turns:
         queue.claimed -= 1
         self._drop_if_idle(session_id, queue)
 
-    def submit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
+    def submit(self, actor: Committer, message: Message, state: TurnState) -> None:
         """Queue the turn of a message that was just committed; `state` is the committed one."""
         self._submit(actor, message, "started" if state == "waiting" else "")
 
-    def resubmit(self, actor: SessionActor, message: Message, state: TurnState) -> None:
+    def resubmit(self, actor: Committer, message: Message, state: TurnState) -> None:
         """Queue the turn of a message that was committed before a restart."""
         self._submit(actor, message, _AFTER_RESTART[state])
 
-    def _submit(self, actor: SessionActor, message: Message, begins_as: TurnState) -> None:
+    def _submit(self, actor: Committer, message: Message, begins_as: TurnState) -> None:
         queue = self._queues.setdefault(actor.state.id, _Queue())
         held = message if len(queue.owed) < HELD_MAX else None
         queue.owed.append(_Owed(message.id, message.created_at, begins_as, held))
@@ -209,7 +231,7 @@ class Turns:
 
     # --- stopping one (spec section 11)
 
-    async def cancel_turn(self, actor: SessionActor, message_id: str) -> "Cancelled":
+    async def cancel_turn(self, actor: Committer, message_id: str) -> "Cancelled":
         """Stop the turn on a message.
 
         Raises MessageNotFound, what keeps the store from committing it, and the session's end.
@@ -226,7 +248,7 @@ class Turns:
             raise Overloaded("The session is being restored")
         return Cancelled(turn, None)
 
-    async def until_quiet(self, actor: SessionActor) -> None:
+    async def until_quiet(self, actor: Committer) -> None:
         """Until no message and no end of a turn of this session is being committed: what is owed is then known."""
         while (queue := self._queues.get(actor.state.id)) is not None and queue.is_changing():
             await actor.ask(Tick(), always=True)
@@ -236,22 +258,20 @@ class Turns:
         queue = self._queues.get(session_id)
         return queue.owed[0].id if queue is not None and queue.owed else None
 
-    def interruption(self, actor: SessionActor) -> list[Ask]:
+    def interruption(self, actor: Committer) -> list[Cancel]:
         """Cancels all that is owed, when the actor is asked it. Only for a session that is quiet."""
         queue = self._queues.get(actor.state.id)
         owed = queue.owed if queue is not None else ()
-        return [Ask(*self._cancellation(actor, one, _ignore), None) for one in owed]
+        return [self._cancellation(actor, one, _ignore) for one in owed]
 
     def _find(self, session_id: str, message_id: str) -> _Owed | None:
         queue = self._queues.get(session_id)
         return next((owed for owed in queue.owed if owed.id == message_id), None) if queue else None
 
-    def _tell_to_cancel(self, actor: SessionActor, owed: _Owed, then: Callback[Transition]) -> None:
+    def _tell_to_cancel(self, actor: Committer, owed: _Owed, then: Callback[Transition]) -> None:
         actor.tell(*self._cancellation(actor, owed, then), always=True)
 
-    def _cancellation(
-        self, actor: SessionActor, owed: _Owed, then: Callback[Transition]
-    ) -> tuple[CancelTurn, Callback[Transition]]:
+    def _cancellation(self, actor: Committer, owed: _Owed, then: Callback[Transition]) -> Cancel:
         """Stops the turn and what it says. Its end has to be asked of the actor at once."""
         owed.end = "cancelled"
         if owed.settled is None:
@@ -262,7 +282,7 @@ class Turns:
         return command, partial(self._cancelled, actor, owed, then)
 
     def _cancelled(
-        self, actor: SessionActor, owed: _Owed, then: Callback[Transition], outcome: Transition | Exception
+        self, actor: Committer, owed: _Owed, then: Callback[Transition], outcome: Transition | Exception
     ) -> None:
         """A turn that was stopped stays stopped: what could not be committed is tried again, whoever asks."""
         if isinstance(outcome, StoreUnavailable | Overloaded):
@@ -270,7 +290,7 @@ class Turns:
             self._nursery.start_soon(self._cancel_later, actor, owed)
         then(outcome)
 
-    async def _cancel_later(self, actor: SessionActor, owed: _Owed) -> None:
+    async def _cancel_later(self, actor: Committer, owed: _Owed) -> None:
         await trio.sleep(RETRY_S)
         if not owed.end and self._find(actor.state.id, owed.id) is owed:
             self._tell_to_cancel(actor, owed, _ignore)
@@ -283,7 +303,7 @@ class Turns:
         if queue is not None:
             queue.scope.cancel()
 
-    async def _work(self, actor: SessionActor, queue: _Queue, scope: trio.CancelScope) -> None:
+    async def _work(self, actor: Committer, queue: _Queue, scope: trio.CancelScope) -> None:
         with scope:
             while queue.owed:
                 owed = queue.owed[0]
@@ -299,7 +319,7 @@ class Turns:
         if is_idle and self._queues.get(session_id) is queue:
             del self._queues[session_id]
 
-    async def _take_turn(self, actor: SessionActor, owed: _Owed) -> None:
+    async def _take_turn(self, actor: Committer, owed: _Owed) -> None:
         try:
             reply = await self._begin(actor, owed)
         except AgentFailed as failure:
@@ -310,7 +330,7 @@ class Turns:
             answer = Answer(self._new_id(), content, metadata, owed.created_at, finish_reason)
             await _commit(actor, answer, owed, "answered")
 
-    async def _begin(self, actor: SessionActor, owed: _Owed) -> Reply:
+    async def _begin(self, actor: Committer, owed: _Owed) -> Reply:
         if owed.begins_as == "failed":
             raise AgentFailed("The agent was interrupted twice while it answered")
         if owed.begins_as:
@@ -332,7 +352,7 @@ class Turns:
                 log.exception("a message that waited for its turn cannot be read", session_key=key)
                 raise AgentFailed("The message could not be read any more") from None
 
-    async def _ask_agent(self, actor: SessionActor, owed: _Owed, message: Message) -> Reply:
+    async def _ask_agent(self, actor: Committer, owed: _Owed, message: Message) -> Reply:
         session = actor.session
         entry = self._agents.get(session.agent_id)
         if entry is None or entry.agent is None:
@@ -368,7 +388,7 @@ class Turns:
             wanted = limit + len(page.messages) - len(said)  # more were asked meanwhile
 
     def _say(self, session_id: str, message_id: str, piece: str) -> None:
-        self._hub.say(Chunk(session_id, self._clock.now(), message_id, piece))
+        self._hub.say(Chunk(session_id, self._now(), message_id, piece))
 
 
 def _ignore(_outcome: Transition | Exception) -> None:
@@ -383,7 +403,7 @@ def _checked(reply: Reply) -> Reply:
     return reply
 
 
-async def _commit(actor: SessionActor, command: Command, owed: _Owed, end: TurnState = "") -> None:
+async def _commit(actor: Committer, command: Command, owed: _Owed, end: TurnState = "") -> None:
     """Have the actor commit it, however long the store takes to come back; the session's end ends the wait."""
     while True:
         await trio.lowlevel.checkpoint_if_cancelled()  # once asked, it waits whoever cancels it

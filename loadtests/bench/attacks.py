@@ -7,6 +7,7 @@ A client that is cut comes again at once. It knows bytes on the wire and refuses
 
 import socket
 import ssl
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ _CHUNK = 64 * 1024
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 _MASK = bytes(4)
 _HEAD = f"Host: bench\r\nX-API-KEY: {KEY}\r\n"
+_NOWHERE = subprocess.DEVNULL
 _PAUSE_S = 0.002  # after a cut: an attacker's own machine would not let it come faster
 
 
@@ -64,6 +66,7 @@ _UPGRADE = (
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
 _GET = f"GET {BASE}/00000000-0000-4000-8000-000000000000 HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+_LIST = f"GET {BASE}?limit=1000 HTTP/1.1\r\n{_HEAD}\r\n".encode()
 _CHUNKED = (
     f"POST {BASE} HTTP/1.1\r\n{_HEAD}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 )
@@ -90,17 +93,22 @@ ATTACKS = {
         "HTTP/2, CONTINUATION", _http2(1, b"", 1) + _many(_http2(9, b"", 1)), alpn="h2"
     ),
     "tls-handshakes": Attack("TLS, one handshake after another", b"", alpn="http/1.1"),
+    "tls-keys": Attack("TLS 1.3, new keys again and again", b"", alpn="http/1.1"),
     "http-chunks": Attack("HTTP/1.1, chunks of one byte", _many(b"1\r\n \r\n"), _CHUNKED),
     "http-pipeline": Attack("HTTP/1.1, tiny requests in a pipeline, answers unread", _many(_GET)),
     "http-read-pipeline": Attack("HTTP/1.1, tiny requests in a pipeline", _many(_GET)),
+    "http-lists": Attack("HTTP/1.1, lists of 1 000 sessions, answers unread", _many(_LIST)),
+    "http-read-lists": Attack("HTTP/1.1, lists of 1 000 sessions", _many(_LIST)),
     "http-headers": Attack("HTTP/1.1, 20 KB of headers", b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 3000),
 }
-_READERS = {"http-read-pipeline"}
+_READERS = {"http-read-pipeline", "http-read-lists"}
 
 
 def attack(name: str, address: tuple[str, int], session_id: str, until_s: float) -> None:
     """Again and again until this instant of `time.monotonic`."""
     one = ATTACKS[name]
+    if name == "tls-keys":
+        return change_keys(address, until_s)
     while time.monotonic() < until_s:
         with suppress(OSError), _connected(one, address) as client:
             client.settimeout(max(0.01, until_s - time.monotonic()))
@@ -112,6 +120,32 @@ def attack(name: str, address: tuple[str, int], session_id: str, until_s: float)
             while one.then and time.monotonic() < until_s:
                 client.sendall(one.then)
         time.sleep(_PAUSE_S)
+    return None
+
+
+def change_keys(address: tuple[str, int], until_s: float) -> None:
+    """With openssl, which does it for a K that it reads alone: so its standard input is a socket of messages."""
+    command = (
+        "openssl",
+        "s_client",
+        "-quiet",
+        "-no_ign_eof",
+        "-tls1_3",
+        "-connect",
+        f"{address[0]}:{address[1]}",
+    )
+    while time.monotonic() < until_s:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs, suppress(OSError):
+            client = subprocess.Popen(command, stdin=theirs.fileno(), stdout=_NOWHERE, stderr=_NOWHERE)  # noqa: S603
+            theirs.close()
+            ours.settimeout(max(0.01, until_s - time.monotonic()))
+            try:
+                while time.monotonic() < until_s:
+                    ours.send(b"K\n")
+            finally:
+                client.kill()
+                client.wait()
 
 
 def _connected(one: Attack, address: tuple[str, int]) -> socket.socket:

@@ -93,6 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print, write. Gives 0, or 1 when a part could not be measured. Raises BenchError, CannotWrite."""
+    files.check_places(arguments.json)
     names = list(PARTS) if arguments.part == "all" else [arguments.part]
     for name in names:
         PARTS[name].check()
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         "parts": {},
         "failed": {},
     }
-    _write(arguments.json, found)  # a file that cannot be written is better known now
+    _write(arguments.json, found)  # on a disk that is full, better known now
     _print(tables.of_machine(found["machine"]), render)
     with ends.interruptible(lambda: _so_far(found, arguments.json)):
         for name in names:

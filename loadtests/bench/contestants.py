@@ -4,7 +4,6 @@ Each is started on a core and gives its address. What it is asked is `loadtests.
 """
 
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vigil.loadtests.bench.rig import Address, on_core, server_on_core, vigil_server
+from vigil.scenarios.play import tied
 from vigil.server.cli.extras import install_line
 
 CEILING = "llhttp"
@@ -30,7 +30,7 @@ class Contestant:
 
 
 def _peer(core: int, *, module: str) -> AbstractContextManager[Address]:
-    return server_on_core([sys.executable, "-m", f"vigil.loadtests.bench.peers.{module}"], core)
+    return server_on_core([*tied.COMMAND, f"vigil.loadtests.bench.peers.{module}"], core)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def _with_redis(core: int) -> Iterator[Address]:
         path = str(Path(directory, "redis.sock"))
         redis = ["redis-server", "--port", "0", "--unixsocket", path, "--dir", directory, "--save", ""]
         redis += ["--appendonly", "yes", "--appendfsync", "everysec"]
-        peer = [sys.executable, "-m", "vigil.loadtests.bench.peers.fastapi_sessions", "--redis", path]
+        peer = [*tied.COMMAND, "vigil.loadtests.bench.peers.fastapi_sessions", "--redis", path]
         with on_core(redis, core, "ready to accept") as (pid, _), server_on_core(peer, core) as address:
             yield address._replace(pids=(*address.pids, pid))
 

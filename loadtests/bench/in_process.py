@@ -10,9 +10,10 @@ from uuid import UUID
 import trio
 
 from vigil.actors.agents.base import AgentEntry
-from vigil.actors.core.lifecycle import Command, Heartbeat, Send
+from vigil.actors.core.commands import Command, Heartbeat, Send
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
-from vigil.actors.limits.limiter import Limit, Limits
+from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import service
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.directory import Directory, Rules

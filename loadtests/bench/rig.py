@@ -9,7 +9,6 @@ import re
 import selectors
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from vigil.actors.core.errors import VigilError
+from vigil.scenarios.play import tied
 from vigil.server.ops.serve import raise_descriptor_limit
 
 BASE = "/api/messaging/sessions"
@@ -81,11 +81,15 @@ def on_core(
     """A process on this core. Gives its id, and what of its output matched `ready`. Raises BenchError."""
     raise_descriptor_limit()
     process = subprocess.Popen(  # noqa: S603  our own
-        command, stdout=subprocess.PIPE, env={**os.environ, **(environ or {})}, text=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **(environ or {})},
+        text=True,
     )
     try:
         os.sched_setaffinity(process.pid, {core})
-        assert process.stdout is not None  # noqa: S101  piped
+        assert process.stdout is not None  # piped
         matches = (re.search(ready, line) for line in process.stdout)
         match = next((one for one in matches if one), None)
         if match is None:
@@ -115,7 +119,7 @@ def vigil_server(core: int, *flags: str, under: Sequence[str] = ()) -> Iterator[
     with tempfile.TemporaryDirectory() as directory:
         agents = Path(directory, "agents.yaml")
         agents.write_text(_AGENTS)
-        command = [*under, sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
+        command = [*under, *tied.COMMAND, "vigil", "serve", "--port=0", f"--data-dir={directory}/data"]
         command += [f"--agents={agents}", "--log-level=error", *NO_LIMITS, *flags]
         with server_on_core(command, core, {"VIGIL_API_KEY": KEY}) as address:
             yield address
@@ -196,7 +200,7 @@ class Ears:
             left = until_s - time.perf_counter()
             for key, _ in self._selector.select(max(left, 0)):
                 if key.data is None:
-                    assert drained is not None  # noqa: S101  only it has no number
+                    assert drained is not None  # only it has no number
                     drained.drain()
                 else:
                     yield from self._read(key.data)

@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 from vigil.loadtests.people.collection import Batch
 from vigil.loadtests.runner.interrupts import SIGNALS
 from vigil.loadtests.runner.options import END_VARIABLE, PIPE_VARIABLE, LoadError
+from vigil.scenarios.play import tied
 
 LOCUSTFILE = Path(__file__).parents[1] / "locustfile.py"
 STOP_S = 30.0
@@ -89,17 +90,20 @@ def own_server(
         home = Path(directory)
         catalogue = home / "agents.yaml"
         catalogue.write_text(json.dumps({"agents": [_echo(agent) for agent in agents]}))
-        command = [sys.executable, "-m", "vigil", "serve", "--port=0", "--log-level=error"]
+        command = [*tied.COMMAND, "vigil", "serve", "--port=0", "--log-level=error"]
         command += [f"--data-dir={home / 'data'}", f"--agents={catalogue}", *flags]
         with (home / "server.log").open("w+") as log:
             environ = _environ(VIGIL_API_KEY=api_key)
-            server = children.start(command, stdout=subprocess.PIPE, stderr=log, env=environ)
-            assert server.stdout is not None  # noqa: S101  piped
+            server = children.start(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environ
+            )
+            assert server.stdin is not None and server.stdout is not None  # noqa: PT018  piped
             try:
                 yield OwnServer(_url_of(server, server.stdout, log), server.pid)
             finally:
                 children.stop(server)
                 server.stdout.close()
+                server.stdin.close()
 
 
 def _url_of(server: Process, stdout: IO[bytes], log: IO[str]) -> str:

@@ -48,7 +48,7 @@ class Stub(asyncio.Protocol):
     scale = "1"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  of a stream server
+        assert isinstance(transport, asyncio.Transport)  # of a stream server
         self._transport = transport
         self._unread = b""
         self._is_socket = False

@@ -80,7 +80,7 @@ class Judge:
             print(f"vigil: {error}", file=sys.stderr)
             raise GreenletExit from None
         seen, self._seen = self._seen, None
-        assert seen is not None  # noqa: S101  it was looked for
+        assert seen is not None  # it was looked for
         self._evidence = Evidence(limits_of(self._options), seen.scale, seen.before)
         self._evidence.add(seen.observations)
         self.is_interrupted = False

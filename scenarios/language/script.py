@@ -24,7 +24,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from vigil.actors.agents.catalogue import DEMO_ID, KINDS
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.scenarios.language import durations
 from vigil.scenarios.language.durations import Duration
 

@@ -25,7 +25,7 @@ def fitting_worlds(session: Session, exchange: Exchange, worlds: list[World]) ->
 
 def judge(session: Session, exchange: Exchange, world: World) -> World | str:
     """The world after this answer, or why the answer does not fit."""
-    assert exchange.answer is not None  # noqa: S101  only what was answered is judged
+    assert exchange.answer is not None  # only what was answered is judged
     low, high = exchange.sent.at_ms, min(exchange.answer.at_ms, exchange.until)
     status = exchange.status
     if status == 404:
@@ -90,7 +90,7 @@ def _ended(session: Session, exchange: Exchange, world: World, low: int) -> Worl
 
 def _told(session: Session, exchange: Exchange, world: World, *_taken_up: int) -> World | str:
     """A full session object."""
-    assert exchange.answer is not None  # noqa: S101
+    assert exchange.answer is not None
     body, after = exchange.body, world
     if not world.is_exact:
         narrowed = world.with_end(epoch_ms(body["expiresAt"]))

@@ -215,7 +215,7 @@ class Model:
 
     def _check_charge(self, exchange: Exchange, session: Session) -> None:
         """Whatever finds the session live is counted and says so; nothing else is (section 7)."""
-        assert exchange.answer is not None  # noqa: S101
+        assert exchange.answer is not None
         headers, charge, number = exchange.answer.headers, exchange.charge, exchange.number
         if "ratelimit" not in headers and exchange.life != "live":
             if exchange.status not in (404, 410) and exchange.sent.operation != "endSession":

@@ -39,8 +39,8 @@ class Exchange:
         self.sent = sent
         self.began = began
         self.ended = NEVER
-        self.is_calm = is_calm  # no fault: it is taken up when it is sent
-        self.until = NEVER  # it is not taken up later
+        self.is_calm = is_calm  # no fault: it is applied when it is sent
+        self.until = NEVER  # it is not applied later than this
         self.early: int | None = None  # the status that is certain whatever the session is
         self.request: Any = None  # its body
         self.session: Session | None = None
@@ -63,7 +63,7 @@ class Exchange:
 
     @property
     def is_sure(self) -> bool:
-        """Whether it was carried out even if nobody was told."""
+        """Whether it was applied even if nobody got the answer."""
         return (
             self.is_calm and self.life == "live" and self.charge is not None and self.charge.admitted is True
         )

@@ -1,4 +1,4 @@
-"""What the model is told of the server that it judges: its settings and its catalogue of agents."""
+"""What the model knows of the server that it judges: its settings and its catalogue of agents."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple

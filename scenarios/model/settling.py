@@ -43,7 +43,7 @@ def withdraw(session: Session, exchange: Exchange) -> None:
 
 def answered_while_waiting(session: Session, exchange: Exchange) -> None:
     """The end of a wait for the reply; the message itself was accepted long before."""
-    assert exchange.asked is not None  # noqa: S101
+    assert exchange.asked is not None
     if exchange.status == 201:
         keep(session, exchange)
     elif exchange.status in (502, 504):
@@ -120,7 +120,7 @@ def _apply(session: Session, exchange: Exchange) -> list[World]:
 
 def _has_waited(exchange: Exchange) -> bool:
     """Whether a session that is over was answered to somebody whose message may have been stored before."""
-    assert exchange.answer is not None  # noqa: S101
+    assert exchange.answer is not None
     is_over = exchange.asked is not None and exchange.status in (404, 410)
     return is_over and exchange.answer.at_ms > exchange.sent.at_ms
 

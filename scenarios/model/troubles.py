@@ -33,7 +33,7 @@ class Troubles:
         self._heal(kind, at_ms)
 
     def is_calm(self, now: int) -> bool:
-        """No fault, now or lately: whatever is taken up is taken up at once."""
+        """No fault, now or lately: commands are applied at once."""
         return self.is_up and not self._faults and now >= self._calm_from
 
     def check_refusal(self, exchange: Exchange, *, is_full: bool) -> None:

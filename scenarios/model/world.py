@@ -101,7 +101,7 @@ def new_world(created: int, config: Config) -> World:
     return world(created, config, at, at)
 
 
-# --- what commands do, taken up somewhere between `lo` and `hi`
+# --- what commands do, applied somewhere between `lo` and `hi`
 
 
 def after_activity(before: World, lo: int, hi: int) -> World:

@@ -6,7 +6,6 @@ It can be killed, stopped and started again, and its agents do what the script s
 import json
 import re
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ import trio
 from vigil.actors.agents.catalogue import DEMO_ID
 from vigil.scenarios.errors import ScenarioError
 from vigil.scenarios.language.script import AgentBehaviour, Script, Settings, steps_of
+from vigil.scenarios.play import tied
 from vigil.scenarios.play.live import LiveTarget, http_client
 from vigil.scenarios.play.own_agents import OwnAgents, running_agents
 
@@ -143,10 +143,10 @@ class _Process:
         """The URL, once it listens. Raises ScenarioError when it does not."""
         catalogue = self._directory / "agents.yaml"
         catalogue.write_text(json.dumps({"agents": self._catalogue(settings)}), encoding="utf-8")
-        command = [sys.executable, "-m", "vigil", "serve", *self._flags(settings, catalogue)]
+        command = [*tied.COMMAND, "vigil", "serve", *self._flags(settings, catalogue)]
         with self._log.open("wb") as log:
             self._process = await trio.lowlevel.open_process(
-                command, env=self.environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log
+                command, env=self.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log
             )
         with trio.move_on_after(START_S_MAX):
             if match := _LISTENING.match(await self._first_line()):
@@ -158,8 +158,8 @@ class _Process:
         raise ScenarioError(f"vigil serve did not start: {said or 'it said nothing'}")
 
     async def _first_line(self) -> bytes:
-        assert self._process is not None  # noqa: S101  only start asks
-        assert self._process.stdout is not None  # noqa: S101  it is a pipe
+        assert self._process is not None  # only start asks
+        assert self._process.stdout is not None  # it is a pipe
         line = b""
         while b"\n" not in line and (more := await self._process.stdout.receive_some()):
             line += more
@@ -183,8 +183,9 @@ class _Process:
             return
         process.kill()
         await process.wait()
-        if process.stdout is not None:
-            await process.stdout.aclose()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                await pipe.aclose()
 
     @property
     def _log(self) -> Path:

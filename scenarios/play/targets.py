@@ -11,7 +11,7 @@ from vigil.actors.agents import catalogue
 from vigil.actors.agents.base import Agent, AgentEntry, Reply, Turn
 from vigil.actors.agents.config import Outside
 from vigil.actors.core.errors import AgentFailed
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.actors.runtime.directory import Rules
 from vigil.scenarios.errors import ScenarioError
 from vigil.scenarios.language.script import AgentBehaviour, Script, Settings

@@ -39,7 +39,7 @@ Tell = Callable[[Play], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `vigil replay` can be told. Every option has a default."""
+    """The options of `vigil replay`. Every one has a default."""
     parser.epilog = f"The library has {', '.join(shipped.names())}."
     add = parser.add_argument
     add(

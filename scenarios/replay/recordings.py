@@ -19,7 +19,7 @@ _OF_SCRIPTS = ("serve", "url", "api_key", "time_scale", "junit", "json", "timeli
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be told for recordings alone."""
+    """Options for recordings only."""
     group = parser.add_argument_group("recordings", "of vigil serve --record")
     group.add_argument(
         "--to-script",

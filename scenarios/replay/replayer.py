@@ -1,4 +1,4 @@
-"""A recording, played again in virtual time: every answer that differs from the recorded one is told.
+"""A recording, played again in virtual time: every answer that differs from the recorded one is reported.
 
 What the recorded server could not choose is fed back: the instant of each request and of each command's take-up,
 when each commit was done, and what agents said when. All else is computed anew. Ids are matched one to one.
@@ -40,7 +40,7 @@ from vigil.server.ops.site import Plan
 
 NOT_PLAYED = frozenset({"livez", "readyz", "metrics", "openapi", "docs", "preflight"})
 STATUS_ONLY = frozenset({"getHealth"})  # its counts follow the machine's own lateness
-_ADDED = {"finishReason"}  # not told by recordings that are older than it
+_ADDED = {"finishReason"}  # missing in recordings that are older than it
 _OTHER_ID = "00000000-0000-4000-8000-000000000000"
 
 
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Replayed:
-    """What came of a replay. `left_out` counts requests that could not be played or judged, by reason."""
+    """The result of a replay. `left_out` counts requests that could not be played or judged, by reason."""
 
     requests: int
     duration_ms: int
@@ -245,7 +245,7 @@ class _Agent:
         recorded = self._player.turn(turn)
         if recorded is None:
             await trio.sleep_forever()  # it had not answered when the recording ended
-        assert recorded is not None  # noqa: S101  for the type checker: nobody wakes from the line above
+        assert recorded is not None  # for the type checker: nobody wakes from the line above
         if recorded.is_cancelled:
             turn.say(recorded.reply or "")
             await trio.sleep_forever()  # until the request comes that cancelled it
@@ -262,7 +262,7 @@ class _Store(SlowMemoryStore):
     """Commits as late as the recorded server did.
 
     A read of messages that was under way while something was committed saw it or not: any state in between may be
-    what it saw. It may have seen what was durable already, though nobody had been told yet.
+    what it saw. It may have seen what was durable already, though nobody had an answer yet.
     """
 
     def __init__(self, player: _Player, recorded: Mapping[str, str]) -> None:

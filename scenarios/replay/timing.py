@@ -3,8 +3,8 @@
 Recorded instants are milliseconds of session time. The instants here have fractions: within the room before and after
 a millisecond that still rounds to it, everything has its place:
 
-    commands that waited for a commit are told, agents that did have spoken
-    that commit is done, and they are taken up at once
+    commands that waited for a commit were sent, and agents that did had answered
+    that commit is done, and they are applied as one batch
     requests come, a little apart
     agents speak
 """
@@ -19,13 +19,13 @@ from typing import NamedTuple
 from vigil.scenarios.replay.trace import Recorded, RecordedTurn, Trace
 
 _ROOM_MS = 0.45
-_WAITING_MS = 0.49  # before the instant at which what waited is taken up
+_WAITING_MS = 0.49  # before the instant at which what waited is applied
 _APART_MS = 0.001  # requests of one millisecond
 _QUEUED_MS = 0.0005  # commands that wait for one commit; of today's milliseconds a double tells half of it
-_PAUSE_MS = 2  # in real time: what waited for a commit is taken up so soon after it
+_PAUSE_MS = 2  # in real time: what waited for a commit is applied within this after it
 
 Place = tuple[int, int]
-"""Of a command among those that were taken up at once: the session's newest event after it, and what else orders."""
+"""Of a command in a batch: the session's newest event after it, and what else orders."""
 
 
 class Read(NamedTuple):
@@ -56,7 +56,7 @@ class Timing:
         return self._asked[request.order]
 
     def told(self, request: Recorded) -> float:
-        """When its session's actor was told. A command that was refused was taken up before its answer was done."""
+        """When its session's actor got it. A command that was refused was applied before its answer was done."""
         if request.taken is None:
             return self.asked(request) + request.done - request.now
         if request.taken <= request.now:
@@ -74,7 +74,7 @@ class Timing:
         return self._done.get((_new_session(user_id), at), 0) - _ROOM_MS
 
     def committed(self, session_id: str, at: int) -> float:
-        """When a session's commit was done that was begun at `at`: when what had waited for it was taken up; at once
+        """When a session's commit was done that was begun at `at`: when what had waited for it was applied; at once
         when nobody knows.
         """
         done = self._done.get((session_id, at))
@@ -152,8 +152,9 @@ def _taken_up(requests: Sequence[Recorded]) -> Mapping[tuple[str, int], Sequence
 def _queues(
     taken_up: Mapping[tuple[str, int], Sequence[Recorded]], turns: Sequence[RecordedTurn]
 ) -> Mapping[tuple[str, int], Sequence[Place]]:
-    """In which order commands and agents' answers were taken up, by session and instant. A cancelled turn ended with
-    the command that cancelled it."""
+    """The order in which commands and agents' answers were applied, by session and instant. A cancelled turn ended with
+    the command that cancelled it.
+    """
     queues: defaultdict[tuple[str, int], list[Place]] = defaultdict(list)
     for take_up, requests in taken_up.items():
         queues[take_up] += map(_place, requests)

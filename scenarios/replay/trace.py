@@ -1,6 +1,6 @@
 """A recording of `vigil serve --record`, read back: what the server was, what it was asked, what agents said.
 
-The lines are told in `server.recording.recorder`. A last line that a kill cut short is left out.
+The lines are described in `server.recording.recorder`. A last line that a kill cut short is left out.
 """
 
 import re
@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from vigil.actors.agents.base import AgentEntry
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import FinishReason, TimeoutConfig, TimeoutPatch
-from vigil.actors.limits.limiter import Limit
 from vigil.actors.runtime.directory import Rules
 from vigil.scenarios.errors import ScenarioError
 from vigil.server.recording.recorder import FORMAT

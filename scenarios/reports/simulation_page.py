@@ -1,4 +1,4 @@
-"""A simulation's report: one HTML file with what was lived through, what went wrong, and whether it held.
+"""A simulation's report: one HTML file with the day's course, its faults, and whether it held.
 
 What it says is the outcome's; how it looks is `simulation_report.html`; how plots are drawn is `plot.py`. No
 network and no script: the file is all there is.

@@ -1,4 +1,4 @@
-"""`vigil simulate`: what is typed, what is printed, which files are written. Exit code 0 held, 1 violated, 2 usage."""
+"""`vigil simulate`: options, output and files. Exit code 0 held, 1 violated, 2 usage."""
 
 import argparse
 import gc

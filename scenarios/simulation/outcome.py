@@ -1,4 +1,4 @@
-"""What came of a simulation, as values: everything that the summary, the JSON file and the report say.
+"""The outcome of a simulation, as values: everything that the summary, the JSON file and the report say.
 
 All instants and lengths are integer milliseconds; `*_at_ms` count from the beginning of the run.
 """

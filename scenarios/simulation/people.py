@@ -12,8 +12,8 @@ import orjson
 import trio
 
 from vigil.actors.agents.base import AgentEntry
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
-from vigil.actors.limits.limiter import Limit
 from vigil.scenarios.simulation.clumsiness import clumsy
 from vigil.scenarios.simulation.faults.connection import Ear
 from vigil.scenarios.simulation.faults.faulty import SimulatedAgent

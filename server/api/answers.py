@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from vigil.actors.core.lifecycle import Transition, expires_at, is_near_expiration, max_expires_at, warn_at
+from vigil.actors.core.commands import Transition
+from vigil.actors.core.expiry import expires_at, is_near_expiration, max_expires_at, warn_at
 from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone
 from vigil.actors.runtime.directory import Listing
 from vigil.actors.stores.base import Page
@@ -115,7 +116,7 @@ def agent_response(reply: Message) -> AgentResponseBody:
 def sent_message(transition: Transition, now: int) -> SentMessageBody:
     """The 201 of send: the message and what it did to the session."""
     sent, after = transition.message, transition.session
-    assert sent is not None  # noqa: S101  every send that is not refused stores a message
+    assert sent is not None  # every send that is not refused stores a message
     body: SentMessageBody = {
         "id": sent.id,
         "content": sent.content,

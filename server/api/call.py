@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple, Protocol
 
-from vigil.actors.core.lifecycle import Transition, applied_at
+from vigil.actors.core.commands import Transition, applied_at
+from vigil.actors.core.quotas import Quota
 from vigil.actors.core.records import Session
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.limits.limiter import Quota
 from vigil.actors.runtime.actor import SessionActor
-from vigil.actors.runtime.callbacks import Callback
 from vigil.actors.runtime.directory import Directory
 from vigil.server.api.auth import Authenticator, Principal
+from vigil.server.api.results import Body
 from vigil.server.docs.pages import Page
 from vigil.server.http.budget import Traffic
 from vigil.server.ops.health import Health
@@ -51,19 +51,6 @@ class WholeRequest(Request, Protocol):
     def content(self) -> bytes: ...
 
 
-class Stream(Protocol):
-    """A body that is still being made. Whoever is given one closes it, read or not."""
-
-    def __aiter__(self) -> "Stream": ...
-
-    async def __anext__(self) -> bytes: ...
-
-    async def aclose(self) -> None: ...
-
-
-Body = bytes | Stream
-
-
 def canonical(session_id: str) -> str:
     """A UUID in lower case, as the server writes it, whatever case it came in (RFC 9562). Anything else as it is."""
     lower = session_id.lower()
@@ -76,13 +63,6 @@ _UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 Record = Callable[["Call", str, "Reply | None"], None]
 """Told of each request once its answer is whole, or has begun: the call, the operation's name and the answer; None
 when the client has gone before."""
-
-
-class Deferred(NamedTuple):
-    """What an operation asks of the actors, and how its answer's body is made of what they say."""
-
-    tell: Callable[[Callback[Transition]], None]
-    encode: Callable[[Transition], bytes]
 
 
 class Applied(NamedTuple):
@@ -191,19 +171,19 @@ class Call:
     @property
     def caller(self) -> Principal:
         """Who was let in, where the gateway has let somebody in."""
-        assert self.principal is not None  # noqa: S101  only routes with a scope ask
+        assert self.principal is not None  # only routes with a scope ask
         return self.principal
 
     @property
     def live(self) -> SessionActor:
         """The actor, where the gateway has found one."""
-        assert self.actor is not None  # noqa: S101  only routes of live sessions ask
+        assert self.actor is not None  # only routes of live sessions ask
         return self.actor
 
     @property
     def session(self) -> Session:
         """The live session as it was when this request was charged for it."""
-        assert self._session is not None  # noqa: S101  only routes of live sessions ask
+        assert self._session is not None  # only routes of live sessions ask
         return self._session
 
     @session.setter

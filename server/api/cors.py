@@ -1,8 +1,8 @@
 """Pages of other origins (CORS): off unless origins are listed. Which headers say so; nothing is decided by them."""
 
-from vigil.server.api import origins
 from vigil.server.api.call import Call
 from vigil.server.api.errors import MethodNotAllowed
+from vigil.server.input import origins
 
 _EXPOSED_HEADERS = "X-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
 _ACCEPTED_HEADERS = "Authorization, Content-Type, Idempotency-Key, X-API-KEY, X-Request-Id"

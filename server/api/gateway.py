@@ -9,7 +9,7 @@ whole `Reply`. So every way in behaves the same.
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from functools import cache, lru_cache, partial
 from itertools import chain
 from typing import Any, NamedTuple
@@ -19,16 +19,15 @@ import structlog
 import trio
 from pydantic import BaseModel
 
+from vigil.actors.callbacks import await_callback
+from vigil.actors.core.commands import Transition
 from vigil.actors.core.errors import RateLimited, RecordDamaged, SessionBroken, SessionExpired
-from vigil.actors.core.lifecycle import Transition
 from vigil.actors.core.records import maker
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.limits.limiter import Limit, Quota, Scope
 from vigil.actors.runtime.actor import SessionActor
-from vigil.actors.runtime.callbacks import await_callback
-from vigil.server.api import answers, cors, operations
+from vigil.server.api import answers, cors, operations, quota_headers
 from vigil.server.api.auth import authorize
-from vigil.server.api.call import Body, Call, Deferred, Reply, Request, Site, WholeRequest
+from vigil.server.api.call import Call, Reply, Request, Site, WholeRequest
 from vigil.server.api.errors import (
     INTERNAL,
     MethodNotAllowed,
@@ -38,6 +37,7 @@ from vigil.server.api.errors import (
     error_body,
     failure_of,
 )
+from vigil.server.api.results import Body, Deferred, Immediate, Streaming
 from vigil.server.api.routes import Route, Subject
 from vigil.server.docs import welcome
 from vigil.server.input import strict_json
@@ -53,7 +53,6 @@ _JSON = "Content-Type: application/json\r\n"
 _NO_BODY = NoBody()
 _PERSONS_PAGE = "welcome"  # no operation, so no recording has it: its Accept header would be missing there
 _reply = maker(Reply)
-_SCOPES: tuple[Scope, ...] = ("session", "user", "agent")  # in the order in which they are charged
 
 
 async def answer(site: Site, route: Route, request: Request) -> Reply:
@@ -65,13 +64,15 @@ async def answer(site: Site, route: Route, request: Request) -> Reply:
         if route.body is not None:
             call.raw_body = await request.body(BODY_BYTES_MAX)
         checks.of_rest(call, route)
-        done = route.operation(call)
+        result = route.operation(call)
     except Exception as error:
         return _finish(call, route.name, _refusal(call, error))
     except trio.Cancelled:
         _client_has_gone(call, route)
         raise
-    return await _awaited(call, route, done)
+    if isinstance(result, Immediate | Deferred):
+        return await await_callback(partial(_carry_out, call, route, result))
+    return await _in_task(call, route, result)
 
 
 def begin(
@@ -88,41 +89,47 @@ def begin(
         checks.of_head(call, route)
         call.raw_body = request.content
         checks.of_rest(call, route)
-        done = route.operation(call)
+        result = route.operation(call)
     except Exception as error:
         then(_finish(call, route.name, _refusal(call, error)))
         return None
-    if isinstance(done, Deferred):
-        done.tell(partial(_heard, call, route, done.encode, then))
-    elif isinstance(done, bytes):
-        then(_finish(call, route.name, _success(call, route, done)))
-    else:
-        return _awaited(call, route, done)
+    if not isinstance(result, Immediate | Deferred):
+        return _in_task(call, route, result)
+    _carry_out(call, route, result, then)
     return None
 
 
-def _heard(
+def _carry_out(call: Call, route: Route, result: Immediate | Deferred, then: Callable[[Reply], None]) -> None:
+    """Give `then` the reply: at once, or when what was asked of the actors is committed."""
+    if isinstance(result, Deferred):
+        result.tell(partial(_on_result, call, route, result.encode, then))
+    else:
+        then(_finish(call, route.name, _success(call, route, result)))
+
+
+def _on_result(
     call: Call,
     route: Route,
     encode: Callable[[Transition], bytes],
     then: Callable[[Reply], None],
-    said: Transition | Exception,
+    outcome: Transition | Exception,
 ) -> None:
-    """The actors have said what came of what was asked."""
+    """The actors' callback: what was asked is committed, or refused."""
     try:
-        reply = _refusal(call, said) if isinstance(said, Exception) else _success(call, route, encode(said))
+        reply = (
+            _refusal(call, outcome)
+            if isinstance(outcome, Exception)
+            else _success(call, route, encode(outcome))
+        )
     except Exception as error:
         reply = _refusal(call, error)
     then(_finish(call, route.name, reply))
 
 
-async def _awaited(call: Call, route: Route, done: bytes | Deferred | Awaitable[Body]) -> Reply:
+async def _in_task(call: Call, route: Route, result: Streaming) -> Reply:
+    """The reply of work that waits more than once."""
     try:
-        if isinstance(done, Deferred):
-            body: Body = done.encode(await await_callback(done.tell))
-        else:
-            body = done if isinstance(done, bytes) else await done
-        reply = _success(call, route, body)
+        reply = _success(call, route, await result)
     except Exception as error:
         reply = _refusal(call, error)
     except trio.Cancelled:
@@ -352,8 +359,7 @@ def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
     site, quotas, (status, head, body) = call.site, call.quotas, reply
     head = f"{head}{site.every_head}X-Request-Id: {call.request_id}\r\n"
     if quotas:
-        policy = _policy(*[limit for _, limit, _, _ in quotas])
-        head = f"{head}RateLimit-Policy: {policy}\r\nRateLimit: {_rates(quotas)}\r\n"
+        head += quota_headers.lines(quotas)
     if call.headers:
         head += _lines(call.headers)
     if site.allowed_origins:
@@ -363,19 +369,6 @@ def _finish(call: Call, route_name: str, reply: Reply) -> Reply:
     if site.record is not None and route_name != _PERSONS_PAGE:
         site.record(call, route_name, reply)
     return reply
-
-
-@lru_cache(maxsize=1024)
-def _policy(*limits: Limit) -> str:
-    """Of the user's and the agent's limit, after the session's where one was charged."""
-    named = zip(_SCOPES[-len(limits) :], limits, strict=True)
-    return ", ".join(f'"{scope}";q={limit.requests};w={limit.window_s}' for scope, limit in named)
-
-
-def _rates(quotas: Sequence[Quota]) -> str:
-    return ", ".join(
-        [f'"{scope}";r={remaining};t={-(-reset_ms // 1000)}' for scope, _, remaining, reset_ms in quotas]
-    )
 
 
 def _note(call: Call, route_name: str, status: int) -> None:

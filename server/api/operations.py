@@ -1,8 +1,8 @@
 """The API as plain functions from a call to the body of its answer. No web framework in it.
 
-When one is called, the caller has been let in and the request is charged and valid (see `gateway`). What it gives is
-the body; or what it asks of the actors, with how their word becomes the body; or, where it has to wait for more than
-one thing, a coroutine.
+When one is called, the caller has been let in and the request is charged and valid (see `gateway`). It gives a
+`results.Result`: the body; or a command for the actors, with how its outcome becomes the body; or, where it waits more
+than once, a coroutine.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,14 +12,15 @@ from typing import Protocol
 
 import orjson
 
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Command, Heartbeat, Renew, Retime, Send, Transition
 from vigil.actors.core.errors import Overloaded, TurnInProgress
-from vigil.actors.core.lifecycle import Command, Heartbeat, Renew, Retime, Send, Transition
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.runtime.callbacks import Callback, await_callback
 from vigil.actors.runtime.directory import Wanted
 from vigil.actors.runtime.mailbox import Saving
 from vigil.server.api import answers, replies
-from vigil.server.api.call import Applied, Body, Call, Deferred
+from vigil.server.api.call import Applied, Call
+from vigil.server.api.results import Deferred, Streaming
 from vigil.server.input.content_policy import violations
 from vigil.server.input.schemas import (
     CreateSession,
@@ -42,7 +43,7 @@ _RENEW = Renew()
 _UNBUFFERED = (("X-Accel-Buffering", "no"),)  # nginx would hold a stream back
 
 
-def create_session(call: Call) -> Deferred | Awaitable[Body]:
+def create_session(call: Call) -> Deferred | Streaming:
     body: CreateSession = call.body
     directory = call.directory
     wanted = Wanted(
@@ -73,12 +74,15 @@ def _with_token(call: Call, answer: bytes, session_id: str) -> bytes:
     return b'%b,"sessionToken":"%b"}' % (answer[:-1], call.site.auth.mint(session_id).encode())
 
 
-def list_sessions(call: Call) -> bytes:
+async def list_sessions(call: Call) -> bytes:
     query: ListSessionsQuery = call.query
+    await call.site.traffic.long_answers.wait()
     listing = call.directory.page(
         query.agent_id, query.user_id, query.status, offset=query.offset, limit=query.limit
     )
-    return answers.encode(answers.session_list(listing, call.now, query.limit, query.offset))
+    body = answers.encode(answers.session_list(listing, call.now, query.limit, query.offset))
+    call.site.traffic.long_answers.spend(len(body))
+    return body
 
 
 async def health(call: Call) -> bytes:
@@ -96,7 +100,7 @@ async def end_session(call: Call) -> bytes:
     return answers.encode({"success": True, "message": f"Session {call.session_id} deleted successfully"})
 
 
-def send_message(call: Call) -> Deferred | Awaitable[Body]:
+def send_message(call: Call) -> Deferred | Streaming:
     body: SendMessage = call.body
     _check_content(call, body)
     directory = call.directory
@@ -168,25 +172,25 @@ def not_a_websocket(_call: Call) -> bytes:
 
 
 def listen(call: Call) -> Subscription:
-    """Callback of the session's events. Whoever gets it hands it back to the hub."""
+    """Subscribe to the session's events. Whoever gets it hands it back to the hub."""
     query: EventsQuery = call.query
     session = call.live.session
     return call.directory.hub.subscribe(session.id, query.last_event_id, session.event_id, call.now)
 
 
 def renew_session(call: Call) -> Deferred:
-    return _asked(call, _RENEW)
+    return _deferred(call, _RENEW)
 
 
 def update_timeout(call: Call) -> Deferred:
-    return _asked(call, Retime(call.body.patch()))
+    return _deferred(call, Retime(call.body.patch()))
 
 
 def heartbeat(call: Call) -> Deferred:
-    return _asked(call, _HEARTBEAT)
+    return _deferred(call, _HEARTBEAT)
 
 
-def _asked(call: Call, command: Command) -> Deferred:
+def _deferred(call: Call, command: Command) -> Deferred:
     return Deferred(partial(call.live.tell, command), partial(_session_after, call))
 
 

@@ -1,6 +1,6 @@
 """THE TABLE: the API, each row written once. Quart, OpenAPI, Postman and the tests read it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -17,8 +17,9 @@ from vigil.actors.core.errors import (
 )
 from vigil.server.api import operations, site_operations
 from vigil.server.api.auth import Scope
-from vigil.server.api.call import Body, Call, Deferred
+from vigil.server.api.call import Call
 from vigil.server.api.errors import NotReady
+from vigil.server.api.results import Result
 from vigil.server.input.schemas import (
     CancelledBody,
     CreatedSessionBody,
@@ -51,7 +52,7 @@ class Route(NamedTuple):
     name: str
     method: str
     path: str
-    operation: Callable[[Call], bytes | Deferred | Awaitable[Body]]
+    operation: Callable[[Call], Result]
     subject: Subject
     tag: Tag
     summary: str

@@ -14,7 +14,7 @@ from vigil.actors.core.events import (
     Renewed,
     TimeoutUpdated,
 )
-from vigil.actors.core.lifecycle import MINUTE_MS, expires_at
+from vigil.actors.core.expiry import MINUTE_MS, expires_at
 from vigil.actors.hub.hub import Chunk, Notice, Resync
 from vigil.server.api import answers
 from vigil.server.api.wire_time import iso

@@ -135,7 +135,7 @@ def typed_data_dir(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
 
 
 def settings_table() -> str:
-    """All settings as a Markdown table, for the README."""
+    """All settings as a Markdown table, for docs/settings.md."""
     rows = [
         ("setting", "environment", "default", "meaning"),
         ("---", "---", "---", "---"),

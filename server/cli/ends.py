@@ -1,4 +1,4 @@
-"""How a command ends, whatever happens to it: one rule for interrupts, lost readers, full disks, expected errors.
+"""How a command ends, whatever happens: one rule for interrupts, closed pipes, full disks and expected errors.
 
 Owns the exit codes of bad ends and what becomes of the standard streams. A command gives its summary (`interruptible`)
 and says nothing of codes. Imports nothing that takes time: an interrupt may come while the rooms are still imported.

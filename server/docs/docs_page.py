@@ -18,7 +18,7 @@ Json = dict[str, Any]
 _ORIGIN = "http://localhost:3000"  # the page's script puts the server's own in its place
 _STATUS_OF = {status.phrase: str(status.value) for status in HTTPStatus}
 _EVERYWHERE = ("requestId",)  # parameters of all operations
-_UNBOUNDED = 2**63 - 1  # nobody needs to be told of this maximum
+_UNBOUNDED = 2**63 - 1  # a maximum that nobody needs to read
 _RANGES = (("minimum", "maximum", ""), ("minLength", "maxLength", " characters"))
 
 
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """One kind of error: what is said, with the whole body as an example."""
+    """One kind of error: its text, with the whole body as an example."""
 
     status: str
     code: str
@@ -120,7 +120,7 @@ def _operation(document: Json, method: str, path: str, operation: Json) -> Opera
 
 
 def _own_parameters(document: Json, operation: Json) -> list[Json]:
-    """Without those that every operation has: they are told once."""
+    """Without those that every operation has: they are described once."""
     common = [document["components"]["parameters"][name] for name in _EVERYWHERE]
     parameters = [_resolved(document, entry) for entry in operation["parameters"]]
     return [parameter for parameter in parameters if parameter not in common]

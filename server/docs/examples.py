@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from vigil.actors.core.commands import Transition
 from vigil.actors.core.errors import (
     AgentCancelled,
     AgentFailed,
@@ -21,9 +22,8 @@ from vigil.actors.core.errors import (
     StoreUnavailable,
     TurnInProgress,
 )
-from vigil.actors.core.lifecycle import Transition
+from vigil.actors.core.quotas import Refused
 from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone
-from vigil.actors.limits.limiter import Refused
 from vigil.actors.runtime.directory import Counts, Listing
 from vigil.actors.stores.base import Page
 from vigil.server.api import answers

@@ -1,6 +1,6 @@
 """The page at `/` for a person who opens the server's address: what this is, and where to go from here.
 
-It is no operation of the API: a program that asks for `/` hears 404 as ever. No key and no id stands on it.
+It is no operation of the API: a program that asks for `/` gets 404 as before. It shows no key and no id.
 """
 
 from functools import cache

@@ -14,9 +14,9 @@ from vigil.actors.hub.hub import Subscription
 from vigil.server.api import gateway
 from vigil.server.api.call import Reply, Request, Site
 from vigil.server.api.errors import PayloadTooLarge, RequestError
-from vigil.server.api.routing import match
 from vigil.server.api.wire_events import frame
 from vigil.server.front.events_socket import CLOSE_CODES
+from vigil.server.front.routing import match
 
 Headers = Sequence[tuple[str, str]]
 Content = bytes | Callable[[], Awaitable[bytes]]
@@ -55,7 +55,7 @@ class Listener:
         try:
             return frame(await self._subscription.__anext__())
         except StopAsyncIteration:
-            assert self._subscription.ended is not None  # noqa: S101  nothing else ends the iteration
+            assert self._subscription.ended is not None  # nothing else ends the iteration
             self.close_code = CLOSE_CODES[self._subscription.ended]
             raise
 

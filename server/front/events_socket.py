@@ -35,7 +35,7 @@ async def send_events(socket: Socket, subscription: Subscription) -> int:
         async for notice in subscription:
             await socket.send(frame(notice))
         nursery.cancel_scope.cancel()
-    assert subscription.ended is not None  # noqa: S101  nothing else ends the iteration
+    assert subscription.ended is not None  # nothing else ends the iteration
     return CLOSE_CODES[subscription.ended]
 
 

@@ -12,6 +12,7 @@ and an answer comes when its commit is done. For everything else the connection'
 
 import os
 import select
+import socket
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -25,19 +26,22 @@ from vigil.server.api import gateway
 from vigil.server.api.call import Reply, Site
 from vigil.server.front.fast_request import NotFastPath, read, request_lines
 from vigil.server.http.budget import Waiting
-from vigil.server.http.connection import GONE, Server, Stream, handshake, send_in_time, socket_of
+from vigil.server.http.connection import GONE, Server, handshake, send_in_time, socket_of
 from vigil.server.http.protocols import STATUS_LINES
+from vigil.server.http.tls_wire import Stream, receive
 
 PATIENCE_S = 0.1  # for the rest of a request that has begun
 
 _RECV_BYTES = 16 * 1024  # held for each client that sends on while it does not read
+_BEGINNING_BYTES = 512  # of a new client's first request: more than a root path takes
 _BATCH_MAX = 16  # answers to pipelined requests that are sent together, and made in one turn
 _READY_MAX = 4096  # sockets that are seen to be ready at once
 _LOOK_S = 0.004  # for so long, while there is something: what these looks bring shares a commit
+_NEWCOMERS_MAX = 8  # that are served first, in as long as a look
 
 _log = structlog.get_logger()
 
-Need = Literal["read", "answer", "turn", "send", "later", "rest", "others", "end"]
+Need = Literal["read", "answer", "turn", "send", "later", "rest", "hand off", "end"]
 """What comes next: more bytes; the answer under way; somebody else's turn first; to send what the socket did not take;
 to wait for an answer that takes time of its own; the rest of a request; another reader; or nothing any more."""
 
@@ -49,12 +53,22 @@ class FastPath:
         self.site = site
         self.lines = request_lines(site.root_path)
         self.now_s = 0.0  # on Trio's clock, as of the last look at it
+        self._newcomers = 0
+        self._newcomers_until_s = 0.0
         self._poll: select.epoll | None = None
         self._watched: dict[int, FastConnection] = {}
 
     def __call__(self, server: Server, stream: Stream) -> "FastConnection":
         """The reader of a new connection."""
         return FastConnection(self, server, stream)
+
+    def has_time_for_newcomer(self) -> bool:
+        """Whether one more new client is served before others; when many come at once, most wait like everybody."""
+        self.look_at_the_clock()
+        if self.now_s >= self._newcomers_until_s:
+            self._newcomers, self._newcomers_until_s = 0, self.now_s + _LOOK_S
+        self._newcomers += 1
+        return self._newcomers <= _NEWCOMERS_MAX
 
     def watch(self, descriptor: int, connection: "FastConnection") -> None:
         """Have a connection read its socket whenever there is something."""
@@ -130,7 +144,7 @@ class FastConnection:
             return b""
         try:
             while (need := self._step()) != "end":
-                if need == "others":
+                if need == "hand off":
                     return self._received
                 await _DO[need](self)
         finally:
@@ -147,7 +161,7 @@ class FastConnection:
         self.cut()
 
     def cut(self) -> None:
-        """Close the socket now. Whoever sends or receives on it is told."""
+        """Close the socket now. Whoever sends or receives on it is woken with an error."""
         self._path.unwatch(self._descriptor)
         self._descriptor = -1
         self._socket.close()
@@ -196,13 +210,13 @@ class FastConnection:
             while at < len(received) and not self._is_under_way and len(self._answers) < _BATCH_MAX:
                 request = read(received, at, self._path.lines)
                 if request is None:
-                    need = "others" if self._was_waited_for else "rest"
+                    need = "hand off" if self._was_waited_for else "rest"
                     break
                 at = request.end
                 self._is_under_way, self._was_waited_for = True, False
                 self._later = gateway.begin(self._site, request.route, request, self._answered)
         except NotFastPath:
-            need = "others"
+            need = "hand off"
         self._is_stepping = False
         self._received = received[at:]
         return need if self._received else "read"
@@ -213,13 +227,13 @@ class FastConnection:
         else:
             self._path.look_at_the_clock()
             self._answer(reply)
-            self._go_on()
+            self._resume()
 
     def _answer(self, reply: Reply) -> None:
         self._answers.append(_encoded(reply, _common(self._server.config, int(self._path.now_s))))
         self._is_under_way = False
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         """Step, outside of the task; and wake it for what only a task can do."""
         need = self._step()
         if need == "read" and self._is_plain:
@@ -233,7 +247,7 @@ class FastConnection:
         self._received += data
         self._has_ended = not data
         if not self._is_under_way:
-            self._go_on()
+            self._resume()
         elif not data or len(self._received) > _RECV_BYTES:
             self._path.unwatch(self._descriptor)  # until there is an answer
 
@@ -276,21 +290,27 @@ class FastConnection:
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def _read(self) -> None:
-        """A new client does not queue up behind all others that have sent something."""
-        if self._is_plain and self._has_begun:
+        """A new client does not queue up behind all others that have sent something, unless it is one of a crowd."""
+        if self._is_plain and (self._has_begun or await self._is_in_a_crowd()):
+            self._has_begun = True
             return await self._wait()
-        data = bytes(await self._stream.receive_some(_RECV_BYTES))
+        data = await receive(self._stream, _RECV_BYTES)
         self._has_begun = True
         self._path.look_at_the_clock()
         self._received, self._has_ended = data, not data
         return None
+
+    async def _is_in_a_crowd(self) -> bool:
+        """Whether this new client comes with many who want what costs time. `/livez` and its like never wait."""
+        begun = await self._socket.recv(_BEGINNING_BYTES, socket.MSG_PEEK)
+        return begun.startswith(self._path.lines.beginnings) and not self._path.has_time_for_newcomer()
 
     async def _let_others_go_first(self) -> None:
         await self._traffic.turns.wait()
 
     async def _send_rest(self) -> None:
         data, self._unsent = self._unsent, b""
-        assert self._waiting is not None  # noqa: S101  it is as long as something is unsent
+        assert self._waiting is not None  # it is as long as something is unsent
         try:
             await send_in_time(self._stream, data, self._server.limits.send_s, self._waiting)
         except GONE:  # further up its traceback would keep the answer until the garbage is collected
@@ -299,17 +319,19 @@ class FastConnection:
         self._waiting = None
 
     async def _wait_for_answer(self) -> None:
-        assert self._later is not None  # noqa: S101  that was the need
+        assert self._later is not None  # that was the need
         later, self._later = self._later, None
         reply = await later
         self._path.look_at_the_clock()
         self._answer(reply)
 
     async def _complete(self) -> None:
-        """The rest of a request that has begun, if it comes in time; else it is for others."""
-        lines, more = self._path.lines, self._stream.receive_some
+        """The rest of a request that has begun, if it comes in time; else it is handed off."""
+        lines = self._path.lines
         with trio.move_on_after(PATIENCE_S), suppress(NotFastPath):
-            while read(self._received, 0, lines) is None and (data := await more(_RECV_BYTES)):
+            while read(self._received, 0, lines) is None and (
+                data := await receive(self._stream, _RECV_BYTES)
+            ):
                 self._received += data
         self._was_waited_for = True
 
@@ -326,7 +348,7 @@ _DO: Mapping[Need, Callable[[FastConnection], Awaitable[None]]] = {
 
 def _encoded(reply: Reply, common: str) -> bytes:
     status, head, body = reply
-    assert isinstance(body, bytes)  # noqa: S101  requests with another transport are not read here
+    assert isinstance(body, bytes)  # requests with another transport are not read here
     whole_head = f"{STATUS_LINES[status]}{head}Content-Length: {len(body)}\r\n{common}\r\n"
     return whole_head.encode("latin-1") + body
 

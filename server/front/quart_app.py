@@ -27,8 +27,8 @@ from vigil.server.api.auth import SUBPROTOCOL
 from vigil.server.api.call import Reply, Site
 from vigil.server.api.errors import MethodNotAllowed, PayloadTooLarge, RequestError, RouteNotFound
 from vigil.server.api.routes import ROUTES, Route
-from vigil.server.api.routing import match
 from vigil.server.front import events_socket as stream
+from vigil.server.front.routing import match
 from vigil.server.input.schemas import Invalid
 
 BODY_TIMEOUT_S = 30.0

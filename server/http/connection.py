@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from heapq import nsmallest
 from math import inf
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import structlog
 import trio
@@ -36,8 +36,7 @@ from vigil.server.http.protocols import (
     send_deadlines,
     summary,
 )
-
-Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+from vigil.server.http.tls_wire import Stream, receive
 
 _log = structlog.get_logger()
 
@@ -255,11 +254,11 @@ class Connection:
         return server.app, server.config, server.context, tasks, state, secure, *peers, self._send
 
     async def _read(self, received: bytes) -> None:
-        data = received or bytes(await self._stream.receive_some(_RECV_BYTES))
+        data = received or await receive(self._stream, _RECV_BYTES)
         while data:
             await self._protocol.handle(RawData(data))
             self._note_head()
-            data = bytes(await self._stream.receive_some(_RECV_BYTES))
+            data = await receive(self._stream, _RECV_BYTES)
         await self._protocol.handle(RawData(b""))
         if self._protocol.answers_after_eof and not self.idle:
             self._reading.deadline = trio.current_time() + self._limits.send_s
@@ -323,5 +322,5 @@ class Connection:
         with trio.move_on_after(self._limits.linger_s):
             if isinstance(self._stream, trio.SocketStream):
                 await self._stream.send_eof()
-            while left > 0 and (data := await self._stream.receive_some(_RECV_BYTES)):
+            while left > 0 and (data := await receive(self._stream, _RECV_BYTES)):
                 left -= len(data)

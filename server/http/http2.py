@@ -136,7 +136,9 @@ class Http2(H2Protocol):
 
     async def _handle_events(self, events: list[h2.events.Event]) -> None:
         for event in events:
-            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
+            if isinstance(event, h2.events.RequestReceived) and _is_malformed(event):
+                self._refuse(event)
+            elif isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 self._reset(event.stream_id, h2.errors.ErrorCodes.NO_ERROR)
             else:
@@ -147,15 +149,18 @@ class Http2(H2Protocol):
 
     async def _create_stream(self, request: h2.events.RequestReceived) -> None:
         headers = dict(request.headers)
-        target = headers.get(b":path", b"")
-        if headers[b":method"] == b"CONNECT" or not target.startswith(b"/") or not target.isascii():
-            raise h2.exceptions.ProtocolError(f"no request target: {target[:80]!r}")
-        if any(name in _HOSTS and not HOST.fullmatch(value) for name, value in request.headers):
-            raise h2.exceptions.ProtocolError("no host")
         waits = headers.get(b"expect", b"").lower() == b"100-continue"
         go_on = partial(self._go_on, request.stream_id) if waits else None
         self.connection_state.update(method=headers[b":method"].decode(), go_on=go_on)
         await super()._create_stream(request)
+
+    def _refuse(self, request: h2.events.RequestReceived) -> None:
+        """With a bare 400. A malformed request costs its stream and not the others (RFC 9113 8.1.1)."""
+        head = [(b":status", b"400"), *self.config.response_headers("h2")]
+        with suppress(h2.exceptions.ProtocolError):
+            self.connection.send_headers(request.stream_id, head, end_stream=True)
+        if request.stream_ended is None:
+            self._reset(request.stream_id, h2.errors.ErrorCodes.NO_ERROR)
 
     async def _go_on(self, stream_id: int) -> None:
         """The app wants the body: say so to a client that waits for that (RFC 9110 10.1.1)."""
@@ -165,3 +170,12 @@ class Http2(H2Protocol):
     def _reset(self, stream_id: int, code: h2.errors.ErrorCodes) -> None:
         with suppress(h2.exceptions.ProtocolError):
             self.connection.reset_stream(stream_id, code)
+
+
+def _is_malformed(request: h2.events.RequestReceived) -> bool:
+    """Whether no app should see it. CONNECT has no target."""
+    headers = dict(request.headers)
+    method, target = headers[b":method"], headers.get(b":path", b"")
+    if method == b"CONNECT" or not method.isascii() or not target.startswith(b"/") or not target.isascii():
+        return True
+    return any(name in _HOSTS and not HOST.fullmatch(value) for name, value in request.headers)

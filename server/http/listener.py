@@ -21,8 +21,9 @@ from hypercorn.utils import LifespanTimeoutError
 
 from vigil.server.http.addresses import Door, ListenError, close_doors, open_doors
 from vigil.server.http.budget import Traffic
-from vigil.server.http.connection import Server, Serving, Stream
+from vigil.server.http.connection import Server, Serving
 from vigil.server.http.protocols import DEFAULTS, Limits
+from vigil.server.http.tls_wire import Stream, Wire
 
 _log = structlog.get_logger()
 
@@ -159,7 +160,7 @@ async def _accept(
             try:
                 for client in _who_waits(door, server.traffic.room):
                     stream = trio.SocketStream(trio.socket.from_stdlib_socket(client))
-                    connections.start_soon(server.serve_connection, _secured(stream, context))
+                    connections.start_soon(server.serve_connection, _secured(server, stream, context))
             except OSError as error:
                 await _bear(error, door, server)
     finally:
@@ -194,8 +195,11 @@ async def _make_room(server: Server, wanted: int) -> None:
         await trio.lowlevel.checkpoint()
 
 
-def _secured(stream: trio.SocketStream, context: ssl.SSLContext | None) -> Stream:
-    return trio.SSLStream(stream, context, server_side=True, https_compatible=True) if context else stream
+def _secured(server: Server, stream: trio.SocketStream, context: ssl.SSLContext | None) -> Stream:
+    if context is None:
+        return stream
+    wire = Wire(stream, server.traffic)
+    return trio.SSLStream(wire, context, server_side=True, https_compatible=True)
 
 
 async def _end_lifespan(lifespan: Lifespan) -> None:

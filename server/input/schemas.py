@@ -1,7 +1,7 @@
 """The API's shapes: what requests must be and what answers are (spec sections 1 and 2, the seed's bodies).
 
 Request models validate; answer types only describe, for OpenAPI and the type checker. The rules of single
-values are in `server.input.fields`, how problems are told in `server.input.validation`, which is offered here too.
+values are in `server.input.fields`, how problems are worded in `server.input.validation`, which is offered here too.
 Nothing knows a route, a session or a clock.
 """
 

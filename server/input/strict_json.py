@@ -11,7 +11,7 @@ import jiter
 MAX_DEPTH = 32  # arrays and objects inside each other, the outermost being the first
 
 _MESSAGE_MAX = 200
-_SHOWN_MAX = 64  # so much of a client's own header is said back to it
+_SHOWN_MAX = 64  # characters of a client's own header that are repeated in an error
 _HARMLESS = frozenset((str, int, bool, type(None)))  # neither nested nor infinite
 
 

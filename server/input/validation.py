@@ -1,6 +1,6 @@
 """Data against a request model: the model, or everything that is wrong with the data, in words for people.
 
-What is right is said by the models in `server.input.schemas`; nothing here knows one of them.
+The models in `server.input.schemas` define what is valid; nothing here knows any of them.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 from typing_extensions import TypedDict
 
 PROBLEMS_MAX = 100  # so many are listed, the rest are counted
-NAME_SHOWN_MAX = 64  # so much of a client's own name for something is said back to it
+NAME_SHOWN_MAX = 64  # characters of a client's own name that are repeated in an error
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -1,4 +1,4 @@
-"""The data directory: for its owner alone, its files whole or not there. Knows little of what they mean.
+"""The data directory: private to its owner; its files are complete or absent. It knows little of what they mean.
 
 The directory is 0700 and its files 0600 (spec section 6). A file is replaced in one step that survives a
 crash. Processes that read a file to write it back take turns by `locked`.

@@ -61,7 +61,7 @@ class ApiKey(BaseModel):
 class KeyRing:
     """The keys in force: those of keys.json, and `environment_key`, which has all scopes.
 
-    `monotonic` tells seconds and paces the looks at the file. `warn` is told, once, of a file that went bad:
+    `monotonic` tells seconds and paces the looks at the file. `warn` is called once when a file has become bad:
     the last good keys then stay in force. A file that was deleted holds no keys. Raises KeysError or
     DataDirError when the first reading fails.
     """

@@ -1,7 +1,7 @@
-"""The end of a process that was told to stop and cannot: so many seconds later it is over, whatever the disk does.
+"""Ends a process that was told to stop and cannot: after a number of seconds, whatever the disk does.
 
-A commit that hangs cannot be cancelled, and a read that hangs stops the event loop itself. So this is told of signals
-by the system, not by the loop, and waits in a thread of its own. It knows nothing of what there is to finish.
+A commit that hangs cannot be cancelled, and a read that hangs stops the event loop itself. So the system, not the
+loop, notifies this of signals, and it waits in a thread of its own. It knows nothing of what there is to finish.
 """
 
 import os

@@ -1,6 +1,6 @@
 """One line for each thing that happened, on standard error or in a file: JSON for machines, aligned text for people.
 
-Tokens and keys are never handed to a logger, and tracebacks are told without the values of local variables, so
+Tokens and keys are never handed to a logger, and tracebacks are logged without the values of local variables, so
 none can come out of one.
 """
 

@@ -1,6 +1,6 @@
 """SIGHUP: the agent catalogue, the keys and the log file, read or opened anew while the server runs (spec section 10).
 
-Owns what is read again and when the old is let go of. A file that is bad leaves what was, with one line in the log.
+Owns what is read again and when the old is released. A bad file changes nothing and is logged in one line.
 """
 
 from collections.abc import Callable, Mapping

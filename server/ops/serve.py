@@ -187,7 +187,7 @@ def _store(settings: Settings) -> Store:
 
 
 class _Orders:
-    """What signals have told the server, and how far it is with it."""
+    """What signals have asked of the server, and how far it is with that."""
 
     def __init__(self) -> None:
         self.stop = trio.Event()

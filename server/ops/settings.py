@@ -1,6 +1,6 @@
 """Every setting of `vigil serve`: name, environment variable, default, unit, range.
 
-One model; flags, help, the README's table and the texts of errors are read from it.
+One model; flags, help, the table of docs/settings.md and the texts of errors are read from it.
 A flag beats the environment, the environment beats the default. Opens no file and starts nothing.
 """
 
@@ -23,11 +23,11 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vigil.actors.core.errors import VigilError
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutConfig
 from vigil.actors.core.suggestion import did_you_mean
-from vigil.actors.limits.limiter import Limit
-from vigil.server.api import origins
 from vigil.server.http.addresses import UNIX
+from vigil.server.input import origins
 
 
 class SettingsError(VigilError):
@@ -35,7 +35,7 @@ class SettingsError(VigilError):
 
 
 class About(NamedTuple):
-    """What a person is told of a setting. `allowed` completes "is not ..."; ranges and choices need none."""
+    """The help text of a setting. `allowed` completes "is not ..."; ranges and choices need none."""
 
     group: str
     metavar: str
@@ -46,7 +46,7 @@ class About(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One row of the help and of the README's table. Without a flag only the environment sets it."""
+    """One row of the help and of the table of docs/settings.md. Without a flag only the environment sets it."""
 
     name: str
     flag: str | None
@@ -137,7 +137,7 @@ RateLimit = Annotated[Limit, NoDecode, PlainValidator(_limit)]
 
 
 class Settings(BaseSettings):
-    """Everything that `vigil serve` can be told. Durations are in the unit that the name says."""
+    """All settings of `vigil serve`. Durations are in the unit that the name says."""
 
     model_config = SettingsConfigDict(env_prefix="VIGIL_", frozen=True, hide_input_in_errors=True)
 

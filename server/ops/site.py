@@ -8,7 +8,8 @@ import orjson
 import trio
 
 from vigil.actors.agents.base import AgentEntry
-from vigil.actors.limits.limiter import Limit, Limits
+from vigil.actors.core.quotas import Limit
+from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import service
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.directory import Directory, Rules, overrides

@@ -12,7 +12,7 @@ The first line says what the server was. After it, in the order in which they we
 
 `now` is the instant at which the request was charged and read state, `order` its place among all by that, `taken`
 the instant at which the session's actor took its command up: the answer was made from them. `event` is the id of the
-session's newest event after it, which tells the order of what was taken up at once. `done` is when it was durable, or
+session's newest event after it, which gives the order of commands of one batch. `done` is when it was durable, or
 the answer there.
 
 Keys and tokens are never written. What people wrote is written only with `content=True`; else a filler of the same

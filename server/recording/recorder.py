@@ -21,16 +21,16 @@ import orjson
 import structlog
 
 from vigil.actors.agents.base import AgentEntry
+from vigil.actors.core.commands import Transition
 from vigil.actors.core.errors import VigilError
 from vigil.actors.core.events import AgentError, Broadcast
-from vigil.actors.core.lifecycle import Transition
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import Session
-from vigil.actors.limits.limiter import Limit
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.turns.turns import TURN_ENDS
 from vigil.server.api.auth import Principal
 from vigil.server.api.call import Applied, Call, Reply
-from vigil.server.api.routing import below
+from vigil.server.front.routing import below
 from vigil.server.ops.site import Plan
 
 log = structlog.get_logger()
@@ -39,7 +39,9 @@ FORMAT = 1
 BATCH = 64  # notes that go to the other process together
 WAITING_MAX = 4096  # batches: beyond, the recording ends rather than take memory without bound
 END_S = 30.0  # for the other process to write what it has
-SETTLED_MAX = 65_536  # commands, the newest: when they were durable is known, however late they are answered
+COMMITTED_MAX = (
+    65_536  # commands, the newest: when they were durable is known, however late they are answered
+)
 
 Note = tuple[Any, ...]
 
@@ -65,7 +67,7 @@ class Recorder:
         self._put = put
         self._clock = clock
         self._callers: dict[str, Note] = {}
-        self._settled: OrderedDict[Applied, int] = OrderedDict()  # when it was durable
+        self._committed: OrderedDict[Applied, int] = OrderedDict()  # when it was durable
 
     def begin(self, plan: Plan, start: Start) -> None:
         """The first note."""
@@ -122,12 +124,12 @@ class Recorder:
         elif transition.turn is not None and transition.message is None:
             self._put(("begun", session_id, transition.turn[0], now))
         else:
-            self._note_settled(Applied.of(transition), now)
+            self._note_committed(Applied.of(transition), now)
 
-    def _note_settled(self, command: Applied, now: int) -> None:
-        self._settled[command] = now
-        if len(self._settled) > SETTLED_MAX:
-            self._settled.popitem(last=False)
+    def _note_committed(self, command: Applied, now: int) -> None:
+        self._committed[command] = now
+        if len(self._committed) > COMMITTED_MAX:
+            self._committed.popitem(last=False)
 
     def _caller(self, principal: Principal) -> Note:
         caller = self._callers.get(principal.id)
@@ -140,7 +142,7 @@ class Recorder:
     def _done(self, call: Call) -> int:
         """When what was asked was durable; where nothing was to be, now."""
         now = self._clock.now()
-        return now if call.taken is None else self._settled.get(call.taken, now)
+        return now if call.taken is None else self._committed.get(call.taken, now)
 
 
 def _path(call: Call) -> str:
@@ -158,7 +160,7 @@ def _said(transition: Transition) -> tuple[str | None, str, str]:
     data = transition.events[0].data
     if isinstance(data, AgentError):
         return None, data.code, data.message
-    assert isinstance(data, Broadcast)  # noqa: S101  nothing else ends a turn
+    assert isinstance(data, Broadcast)  # nothing else ends a turn
     return data.message.content, data.message.metadata, data.message.finish_reason
 
 
@@ -230,7 +232,7 @@ def outbox(file: BinaryIO, *, content: bool) -> Iterator[Outbox]:
     """The way to a process that writes lines to `file` until the block is left."""
     command = [sys.executable, "-m", "vigil.server.recording.lines", *(["--content"] if content else [])]
     writer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file)  # noqa: S603  our own
-    assert writer.stdin is not None  # noqa: S101  it is a pipe
+    assert writer.stdin is not None  # it is a pipe
     box = Outbox(writer.stdin)
     try:
         yield box

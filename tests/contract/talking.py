@@ -10,7 +10,7 @@ from trio.testing import wait_all_tasks_blocked
 from tests.fakes import entry
 from tests.harness import AGENTS, Answer, Api
 from vigil.actors.agents.base import Reply, Turn
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 
 MANY = Limit(100_000, 60)
 

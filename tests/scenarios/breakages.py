@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from vigil.actors.core import lifecycle
+from vigil.actors.core import expiry, lifecycle
+from vigil.actors.core.commands import Heartbeat, Renew, Retime, Send, Tick, Transition
 from vigil.actors.core.errors import (
     AgentFailed,
     AgentTimedOut,
@@ -24,16 +25,16 @@ from vigil.actors.core.errors import (
     SessionExpired,
 )
 from vigil.actors.core.events import Renewed, TimeoutUpdated
-from vigil.actors.core.lifecycle import Heartbeat, Phase, Renew, Retime, Send, Tick, Transition
+from vigil.actors.core.expiry import Phase
+from vigil.actors.core.quotas import Refused
 from vigil.actors.core.records import Message, Session, State, TimeoutConfig, TimeoutPatch, Tombstone
 from vigil.actors.hub.hub import Chunk, Hub, Notice
-from vigil.actors.limits import limiter as limits
+from vigil.actors.indexes.tombstones import Tombstones
 from vigil.actors.limits.limiter import Limits, Window
 from vigil.actors.runtime import directory as directories
 from vigil.actors.runtime import idempotency, service
 from vigil.actors.runtime.directory import Directory
 from vigil.actors.runtime.idempotency import Keys
-from vigil.actors.runtime.tombstones import Tombstones
 from vigil.actors.stores.base import Page, SaveWindow
 from vigil.actors.stores.memory import MemoryStore
 from vigil.actors.turns import turns
@@ -150,9 +151,9 @@ def _at_activity(patch: Patch, change: Callable[[Session, Activity], Session]) -
 @_breaks(3, "renewal-forgets-the-cap", "the deadline is renewedAt + timeout, whatever the maximum duration")
 def _(patch: Patch) -> None:
     def expires_at(session: Session) -> int:
-        return session.renewed_at + session.config.timeout_minutes * lifecycle.MINUTE_MS
+        return session.renewed_at + session.config.timeout_minutes * expiry.MINUTE_MS
 
-    _everywhere(patch, lifecycle.expires_at, expires_at)
+    _everywhere(patch, expiry.expires_at, expires_at)
 
 
 @_breaks(3, "renewals-are-not-counted", "activity renews a session and does not count it")
@@ -201,7 +202,7 @@ def _(patch: Patch) -> None:
         if not isinstance(done.refusal, RenewalRefused):
             return done
         after = session._replace(renewed_at=now, renewal_count=session.renewal_count + 1)
-        return lifecycle._live(after, now, Renewed(lifecycle.expires_at(after), after.renewal_count))
+        return lifecycle._live(after, now, Renewed(expiry.expires_at(after), after.renewal_count))
 
     _handle(patch, Renew, change)
 
@@ -222,8 +223,8 @@ def _(patch: Patch) -> None:
 
 @_breaks(3, "warning-comes-late", "the warning fires one minute after it is due")
 def _(patch: Patch) -> None:
-    real = lifecycle.warn_at
-    _everywhere(patch, real, lambda session: real(session) + lifecycle.MINUTE_MS)
+    real = expiry.warn_at
+    _everywhere(patch, real, lambda session: real(session) + expiry.MINUTE_MS)
 
 
 @_breaks(3, "expiry-a-millisecond-late", "a session still takes commands at expiresAt")
@@ -234,19 +235,19 @@ def _(patch: Patch) -> None:
     def due_at(session: Session) -> int:
         return real_due_at(session) + session.warned
 
-    real_phase, real_due_at = lifecycle.phase, lifecycle.due_at
+    real_phase, real_due_at = expiry.phase, expiry.due_at
     _everywhere(patch, real_phase, phase)
     _everywhere(patch, real_due_at, due_at)
 
 
 @_breaks(3, "expiry-reason-is-always-inactivity", "a session that reached its cap says it was idle")
 def _(patch: Patch) -> None:
-    _everywhere(patch, lifecycle.expiry_reason, lambda _: "inactivity")
+    _everywhere(patch, expiry.expiry_reason, lambda _: "inactivity")
 
 
 @_breaks(3, "patch-falls-back-to-defaults", "what a PATCH does not say becomes the default again")
 def _(patch: Patch) -> None:
-    real = lifecycle.merge
+    real = expiry.merge
 
     def merge(_config: TimeoutConfig, change: TimeoutPatch) -> TimeoutConfig:
         return real(_DEFAULTS, change)
@@ -260,7 +261,7 @@ def _(patch: Patch) -> None:
         done = handler(session, asked, now)
         if not isinstance(done.refusal, ChangeRefused):
             return done
-        after = session._replace(config=lifecycle.merge(session.config, asked.patch))
+        after = session._replace(config=expiry.merge(session.config, asked.patch))
         return lifecycle._live(after, now, TimeoutUpdated(after))
 
     _handle(patch, Retime, change)
@@ -281,7 +282,7 @@ def _(patch: Patch) -> None:
     3, "creation-goes-by-defaults", "what a request does not say is the default, not the agent's or server's"
 )
 def _(patch: Patch) -> None:
-    real = lifecycle.merge
+    real = expiry.merge
     patch.setattr(directories, "merge", lambda _config, change: real(_DEFAULTS, change))
 
 
@@ -515,13 +516,11 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = Limits._refuse
 
-    def refuse(self: Limits, now: int, windows: tuple[Window, ...]) -> limits.Refused:
+    def refuse(self: Limits, now: int, windows: tuple[Window, ...]) -> Refused:
         full = [window.quota(now) for window in windows if window.left <= 0]
         first = min(full, key=attrgetter("reset_ms"))
         told = real(self, now, windows)
-        return limits.Refused(
-            first.scope, first.limit.requests, first.limit.window_s, first.reset_ms, told.quotas
-        )
+        return Refused(first.scope, first.limit.requests, first.limit.window_s, first.reset_ms, told.quotas)
 
     patch.setattr(Limits, "_refuse", refuse)
 
@@ -588,7 +587,7 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     real = lifecycle._live
 
-    def live(*given: Any, **more: Any) -> lifecycle.Transition:
+    def live(*given: Any, **more: Any) -> Transition:
         done = real(*given, **more)
         ids = done.session.event_id + bool(done.events)
         return done._replace(state=done.session._replace(event_id=ids))

@@ -11,7 +11,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, open_websocket
 
 from tests.harness import BASE, OWNER, Api, running_api
 from tests.server.raw import TIMEOUT_S, Running, start
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.server.front.quart_app import make_app
 from vigil.server.http.protocols import DEFAULTS, Limits
 

@@ -64,7 +64,7 @@ def damaged(path: str) -> str:
 
 
 def open_writer(path: str, resources: ExitStack, *, may_be_new: bool) -> apsw.Connection:
-    """Lock the file and make its tables when it is new. What has to be let go of in the end is in `resources`."""
+    """Lock the file and make its tables when it is new. What has to be closed at the end is in `resources`."""
     if not may_be_new and not _holds_anything(path):
         raise DatabaseGone(_gone(path))  # before SQLite sees it: beside an empty file it throws the log away
     _create(path)

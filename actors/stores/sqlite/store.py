@@ -17,10 +17,9 @@ import apsw
 import structlog
 import trio
 
+from vigil.actors.callbacks import await_callback
 from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
-from vigil.actors.core.records import Message, Session, Tombstone, TurnState
-from vigil.actors.runtime.callbacks import await_callback
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
     BrokenRecord,
@@ -56,7 +55,7 @@ _T = TypeVar("_T")
 
 
 class _Waiting(NamedTuple):
-    """A caller's writes, and who is told what became of them."""
+    """A caller's writes, and the callback for their outcome."""
 
     call: Call
     done: Done

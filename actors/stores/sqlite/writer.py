@@ -18,7 +18,7 @@ import apsw
 import structlog
 
 from vigil.actors.core.errors import RecordDamaged, StoreUnavailable
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor
 from vigil.actors.stores.base import RemoveSession, Write
 from vigil.actors.stores.sqlite.checkpoints import Checkpoints
 from vigil.actors.stores.sqlite.schema import SET_ANCHOR, STATEMENTS, ForgetWindows
@@ -37,7 +37,7 @@ Call = Sequence[Write | ForgetWindows]
 
 
 class Batch(NamedTuple):
-    """Callers that share a transaction, and who is told what became of each and how many seconds it took."""
+    """Callers that share a transaction, and the callback for the outcome of each and the seconds it took."""
 
     calls: Sequence[Call]
     anchor: Anchor | None
@@ -174,7 +174,7 @@ class Writer:
     def _outcomes(
         self, commit: Callable[[], object], calls: Sequence[Call], anchor: Anchor | None
     ) -> list[Outcome]:
-        """All or nothing. A call that can never be committed is told so and takes nobody with it."""
+        """All or nothing. A call that can never be committed fails alone."""
         try:
             commit()
         except (apsw.ConstraintError, apsw.TooBigError) as error:

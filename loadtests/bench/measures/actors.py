@@ -51,7 +51,7 @@ class _Holder:
 
     def answer(self) -> Any:
         """Its next line. Raises BenchError."""
-        assert self._process.stdout is not None  # noqa: S101  piped
+        assert self._process.stdout is not None  # piped
         line = self._process.stdout.readline()
         if not line:
             raise BenchError("a process that holds sessions has ended, see its words above: is memory short?")
@@ -59,7 +59,7 @@ class _Holder:
 
     def ask(self, operation: str, seconds: float) -> Any:
         """`per_s` and `pause_ms` of doing this for so long. Raises BenchError."""
-        assert self._process.stdin is not None  # noqa: S101  piped
+        assert self._process.stdin is not None  # piped
         self._process.stdin.write(f"{operation} {seconds}\n")
         self._process.stdin.flush()
         return self.answer()

@@ -73,7 +73,7 @@ def floods(seconds: float, names: Sequence[str]) -> list[dict[str, Any]]:
         doors = {False: stack.enter_context(vigil_server(core, "--log-level=error"))}
         if any(ATTACKS[name].is_secure for name in names):
             doors[True] = stack.enter_context(vigil_server(core, *stack.enter_context(_certificate())))
-        ids = _sessions(doors[False], 10, "silent")
+        ids = _sessions(doors[False], _SESSIONS, "silent")[: max(SOCKETS)]
         rows = [_row("nobody", secure, 0, _probe(door, secure, seconds)) for secure, door in doors.items()]
         for name in names:
             secure = ATTACKS[name].is_secure

@@ -18,10 +18,10 @@ from uuid import UUID
 
 import trio
 
-from vigil.actors.core.lifecycle import Send
-from vigil.actors.core.records import Message, Session, TimeoutConfig
-from vigil.actors.limits.limiter import Limit, Limits
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.commands import Send
+from vigil.actors.core.quotas import Limit
+from vigil.actors.core.records import Anchor, Message, Session, TimeoutConfig
+from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime.directory import Directory
 from vigil.actors.stores.base import InsertMessage, InsertSession, SaveWindow
 from vigil.actors.stores.sqlite.store import SqliteStore

@@ -24,10 +24,12 @@ from uuid import UUID
 import trio
 
 from vigil.actors.agents.base import AgentEntry
+from vigil.actors.core.commands import Heartbeat, Renew, Send
 from vigil.actors.core.events import Event, Expired
-from vigil.actors.core.lifecycle import MINUTE_MS, Heartbeat, Renew, Send
+from vigil.actors.core.expiry import MINUTE_MS
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import Session, TimeoutConfig, TimeoutPatch
-from vigil.actors.limits.limiter import Limit, Limits
+from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import service
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.counters import Counters

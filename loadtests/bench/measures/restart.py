@@ -22,8 +22,7 @@ from uuid import UUID
 
 import trio
 
-from vigil.actors.core.records import Session, TimeoutConfig
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Session, TimeoutConfig
 from vigil.actors.stores.base import InsertSession
 from vigil.actors.stores.sqlite.store import SqliteStore
 from vigil.loadtests.bench.rig import BASE, KEY
@@ -73,7 +72,7 @@ def _start(data_dir: Path) -> float:
     ]
     environ = {**os.environ, "VIGIL_API_KEY": KEY}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environ, text=True) as server:  # noqa: S603  ours
-        assert server.stdout is not None  # noqa: S101  piped
+        assert server.stdout is not None  # piped
         match = re.search(r"http://\S+", server.stdout.readline())
         if match is None:
             raise SystemExit("the server did not start: see its words above")

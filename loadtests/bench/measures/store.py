@@ -20,8 +20,7 @@ from uuid import UUID
 
 import trio
 
-from vigil.actors.core.records import Message, Session, TimeoutConfig
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, TimeoutConfig
 from vigil.actors.stores.base import InsertMessage, InsertSession, Store, UpdateSession
 from vigil.actors.stores.memory import MemoryStore
 from vigil.actors.stores.sqlite.store import SqliteStore

@@ -32,7 +32,7 @@ _NEEDED_HEADERS = {401: "www-authenticate", 405: "allow", 429: "retry-after", 50
 
 
 def read(answer: Answered, number: int) -> Any:
-    """The body, whose shape is right if it is an error. A stream is its message with what came of it."""
+    """The body, whose shape is right if it is an error. A stream is its message with the outcome of its turn."""
     headers = answer.headers
     if headers.get("cache-control") != "no-store" or not headers.get("x-request-id"):
         raise Violation("1 headers", "an answer has no Cache-Control: no-store or no X-Request-Id", number)

@@ -1,4 +1,4 @@
-"""How sessions begin: creates, their idempotency keys, and those that nobody was told of (spec sections 1, 3, 4)."""
+"""How sessions begin: creates, their idempotency keys, those without an answer (spec sections 1, 3, 4)."""
 
 # ruff: noqa: PLR2004  status codes are the vocabulary here
 
@@ -57,8 +57,8 @@ class Creation:
 
     def answered(self, exchange: Exchange) -> None:
         """Raises Violation."""
-        assert exchange.answer is not None  # noqa: S101
-        assert exchange.charge is not None  # noqa: S101
+        assert exchange.answer is not None
+        assert exchange.charge is not None
         self._over(exchange)
         self._limits.check(exchange.charge, exchange.answer, exchange.number)
         status, rates = exchange.status, self._settings.rates(exchange.request["agentId"], create=True)
@@ -112,7 +112,7 @@ class Creation:
         at = epoch_ms(body["createdAt"])
         session = self._sessions.by_id.get(body["sessionId"])
         if session is None:
-            assert exchange.answer is not None  # noqa: S101
+            assert exchange.answer is not None
             if not exchange.sent.at_ms <= at <= exchange.answer.at_ms:
                 raise Violation("3 created", f"createdAt {body['createdAt']}", exchange.number)
             session = self._sessions.begin(body["sessionId"], exchange.request, at)

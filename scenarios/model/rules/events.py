@@ -1,7 +1,7 @@
-"""What listeners must hear (spec section 8): every committed change once, in order, under consecutive ids.
+"""What listeners must receive (spec section 8): every committed change once, in order, under consecutive ids.
 
-The events of a session are learned from whoever hears them first; everybody else must hear the same. They are
-folded in their order, so that each warning has its arming, and compared with what answers have told.
+The events of a session are learned from whoever receives them first; everybody else must receive the same. They are
+folded in their order, so that each warning has its arming, and compared with the answers.
 """
 
 # ruff: noqa: PLR2004  status codes are the vocabulary here
@@ -21,7 +21,7 @@ _LAST = ("sessionExpired", "sessionEnded")
 
 
 class Stream:
-    """The events of one session that anybody has heard."""
+    """The events of one session that anybody has received."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -78,9 +78,9 @@ class Streams:
         self._listeners[name] = Listener(stream, after, observation)
 
     def told(self, session: Session, exchange: Exchange) -> None:
-        """An answer speaks of a change: those who listen hear of it."""
+        """An answer reports a change: listeners must receive its event."""
         stream = self._streams.get(session.id)
-        assert exchange.answer is not None  # noqa: S101
+        assert exchange.answer is not None
         if stream is not None and stream.listeners:
             for what in _changes(exchange):
                 stream.told.append((exchange.began, exchange.answer.at_ms, what))
@@ -129,7 +129,7 @@ class Streams:
         self._is_stopping = True
 
     def crashed(self) -> None:
-        """Nobody hears anything any more, and what was on its way to them is lost."""
+        """All listeners are gone, and what was on its way to them is lost."""
         for listener in self._listeners.values():
             listener.stream.listeners -= 1
             listener.stream.told.clear()

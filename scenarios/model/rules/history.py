@@ -16,7 +16,7 @@ NEVER = 1 << 62
 
 Reply = Callable[[str], str]
 _REASONS = ("stop", "length", "content_filter")
-_LATER_MS = 1000  # a message's timestamp is not further than this from when it was taken up
+_LATER_MS = 1000  # a message's timestamp is not further than this from when it was applied
 
 
 class Message:

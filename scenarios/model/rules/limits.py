@@ -62,7 +62,7 @@ class Stand(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What came of a request when it was counted. `admitted` is None when only its answer will tell."""
+    """The result of counting a request. `admitted` is None when only its answer will tell."""
 
     at: int
     stands: tuple[Stand, ...]

@@ -80,7 +80,7 @@ class Lists:
         return len(self._all["live"]) + len(self._all["unsure"]) + self._expected.total()
 
     def unnamed(self, agent: str, user: str, created: int) -> Session | None:
-        """A session that was created while nobody heard of it."""
+        """A session that was created although its creator got no answer."""
         of_user = self._of_user.get(user, {}).values()
         return next((s for s in of_user if not s.is_named and (s.agent, s.created) == (agent, created)), None)
 
@@ -88,7 +88,7 @@ class Lists:
 
     def check_page(self, exchange: Exchange, sessions: Mapping[str, Session], *, is_calm: bool) -> None:
         """Raises Violation. Every id on the page is known by now, or its create is on its way."""
-        assert exchange.answer is not None  # noqa: S101
+        assert exchange.answer is not None
         body, query, now = exchange.body, exchange.sent.query, exchange.answer.at_ms
         agent, user = query.get("agentId"), query.get("userId")
         limit, offset = int(query.get("limit", 50)), int(query.get("offset", 0))
@@ -108,7 +108,7 @@ class Lists:
                 raise Violation("1 list", f"the page shows {shown}, not {expected}", exchange.number)
 
     def check_health(self, exchange: Exchange, up_since: int, *, is_calm: bool) -> None:
-        assert exchange.answer is not None  # noqa: S101
+        assert exchange.answer is not None
         body, now = exchange.body, exchange.answer.at_ms
         statuses = ("healthy",) if is_calm else ("healthy", "unhealthy", "degraded")
         if body["status"] not in statuses or (exchange.status == 503) != (body["status"] == "unhealthy"):

@@ -11,7 +11,7 @@ from vigil.scenarios.model.world import Json, epoch_ms
 
 def keep(session: Session, exchange: Exchange) -> None:
     """A message was accepted: it is what was sent, and it is there from now on."""
-    assert exchange.asked is not None  # noqa: S101
+    assert exchange.asked is not None
     wire = _message(session, exchange.body)
     expected = exchange.asked.fields
     if not expected.items() <= wire.items() or ("attachments" in wire) != ("attachments" in expected):

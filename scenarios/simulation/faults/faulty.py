@@ -13,10 +13,9 @@ from random import Random
 import trio
 
 from vigil.actors.agents.base import Reply, Turn
+from vigil.actors.callbacks import await_callback
 from vigil.actors.core.errors import AgentFailed, StoreUnavailable
-from vigil.actors.core.records import Message, Session
-from vigil.actors.runtime.callbacks import await_callback
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session
 from vigil.actors.stores.base import (
     CommitStats,
     Done,

@@ -1,4 +1,4 @@
-"""A simulation that failed, told as a scenario: the same requests at the same instants, and what should have come.
+"""A simulation that failed, written as a scenario: the same requests at the same instants, and what should have come.
 
 The script language has crashes and agents, but no slow or full disks and no lost answers: a failure that needs one
 of those does not show in the script, and its `why` says so.
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 import yaml
 
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.scenarios.language import durations, reading
 from vigil.scenarios.language.script import VERB_OF
 from vigil.scenarios.model import Model, ModelSettings
@@ -47,7 +47,7 @@ def tell(failed: Outcome) -> Told:
     """The scenario of this run."""
     witness = _witness(failed.settings)
     text = _text(failed, witness, _steps(failed, witness))
-    assert failed.violation is not None  # noqa: S101
+    assert failed.violation is not None
     return Told(text, bool(failed.violation.expected) and _fails_at_its_end(text))
 
 
@@ -86,7 +86,7 @@ def _witness(settings: Settings) -> _Witness:
 
 def _steps(failed: Outcome, witness: _Witness) -> list[Step]:
     """In the order in which it happened; the last is the one that failed, with what should have come."""
-    assert failed.violation is not None  # noqa: S101
+    assert failed.violation is not None
     start_ms = witness.settings.start_ms
     names = _names(witness)
     asked = [one for one in witness.requests if one.operation in VERB_OF]
@@ -185,7 +185,7 @@ def _matcher(value: Any, start_ms: int) -> Any:
 
 
 def _text(failed: Outcome, witness: _Witness, steps: Sequence[Step]) -> str:
-    assert failed.violation is not None  # noqa: S101
+    assert failed.violation is not None
     settings = failed.settings
     beyond = [kind for kind in settings.faults if kind in _CANNOT_SAY]
     doubt = f" No script has its {' and '.join(beyond)} faults: it may hold here." if beyond else ""

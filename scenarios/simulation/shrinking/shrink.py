@@ -41,7 +41,7 @@ def fewest(things: Sequence[T], fails: Callable[[Sequence[T]], bool]) -> Sequenc
 
 class _Search:
     def __init__(self, failed: Outcome, run: Run, tell: Tell) -> None:
-        assert failed.violation is not None  # noqa: S101  nobody shrinks what held
+        assert failed.violation is not None  # nobody shrinks what held
         self._rule = failed.violation.rule
         self._best = failed
         self._run = run
@@ -70,7 +70,7 @@ class _Search:
 
     def _cut_time(self) -> None:
         settings, found = self._best.settings, self._best.violation
-        assert found is not None  # noqa: S101
+        assert found is not None
         if found.at_ms + 1 < settings.length_ms:
             self._fails(replace(settings, until_ms=found.at_ms + 1))
         elif (
@@ -89,7 +89,7 @@ class _Search:
 
     def _cut_people(self) -> None:
         settings, found = self._best.settings, self._best.violation
-        assert found is not None  # noqa: S101
+        assert found is not None
         concerned = sorted({one.exchange.person for one in found.evidence})
         everybody = range(settings.people) if settings.only is None else settings.only
         if concerned and len(concerned) < len(everybody):

@@ -20,8 +20,8 @@ from vigil.actors.agents.echo import EchoAgent
 from vigil.actors.agents.openai import OpenAIAgent
 from vigil.actors.agents.scripted import ScriptedAgent
 from vigil.actors.agents.webhook import WebhookAgent
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
-from vigil.actors.limits.limiter import Limit
 
 EXAMPLE = ROOT / "docs" / "agents.example.yaml"
 FULL = """\

@@ -10,6 +10,20 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from tests.measure import examples
+from vigil.actors.core.commands import (
+    COMMANDS,
+    Answer,
+    BeginTurn,
+    Command,
+    End,
+    FailTurn,
+    Heartbeat,
+    Renew,
+    Retime,
+    Send,
+    Tick,
+    Transition,
+)
 from vigil.actors.core.errors import (
     ChangeRefused,
     RenewalRefused,
@@ -29,22 +43,8 @@ from vigil.actors.core.events import (
     Renewed,
     TimeoutUpdated,
 )
-from vigil.actors.core.lifecycle import (
-    COMMANDS,
-    TABLE,
-    Answer,
-    BeginTurn,
-    Command,
-    End,
-    FailTurn,
-    Heartbeat,
+from vigil.actors.core.expiry import (
     Phase,
-    Renew,
-    Retime,
-    Send,
-    Tick,
-    Transition,
-    begin,
     due_at,
     expires_at,
     expiry_reason,
@@ -52,9 +52,9 @@ from vigil.actors.core.lifecycle import (
     max_expires_at,
     merge,
     phase,
-    step,
     warn_at,
 )
+from vigil.actors.core.lifecycle import TABLE, begin, step
 from vigil.actors.core.records import Gone, Message, Session, State, TimeoutConfig, TimeoutPatch, Tombstone
 
 T0 = 1_795_338_000_000

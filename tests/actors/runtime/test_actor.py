@@ -13,6 +13,7 @@ from tests.actors.core.test_lifecycle import Model, commands, configs, tell, wai
 from tests.fakes import FaultyStore, new_actor, running_directory
 from tests.harness import START_MS
 from tests.measure import examples
+from vigil.actors.core.commands import Command, End, Heartbeat, Renew, Retime, Send, Transition
 from vigil.actors.core.errors import (
     Overloaded,
     SessionBroken,
@@ -22,17 +23,8 @@ from vigil.actors.core.errors import (
     VigilError,
 )
 from vigil.actors.core.events import Broadcast, Created, Event, ExpirationWarning, Expired, Renewed
-from vigil.actors.core.lifecycle import (
-    Command,
-    End,
-    Heartbeat,
-    Renew,
-    Retime,
-    Send,
-    Transition,
-    expires_at,
-    step,
-)
+from vigil.actors.core.expiry import expires_at
+from vigil.actors.core.lifecycle import step
 from vigil.actors.core.records import Session, State, TimeoutConfig, TimeoutPatch, Tombstone
 from vigil.actors.runtime import actor as session_module
 from vigil.actors.runtime import service

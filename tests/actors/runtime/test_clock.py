@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from tests.measure import examples
-from vigil.actors.runtime.clock import Anchor, ScaledClock
+from vigil.actors.core.records import Anchor
+from vigil.actors.runtime.clock import ScaledClock
 
 EPOCH_MS = 1_795_338_000_123
 DAY_MS = 86_400_000

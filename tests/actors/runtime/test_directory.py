@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import FaultyStore, new_actor, running_directory
+from vigil.actors.core.commands import Heartbeat, Renew
 from vigil.actors.core.errors import (
     AgentNotFound,
     Overloaded,
@@ -12,11 +13,10 @@ from vigil.actors.core.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
-from vigil.actors.core.lifecycle import Heartbeat, Renew
 from vigil.actors.core.records import TimeoutPatch, Tombstone
+from vigil.actors.indexes.tombstones import Tombstones
 from vigil.actors.runtime.directory import Counts, Rules
 from vigil.actors.runtime.supervision import RestartBudget
-from vigil.actors.runtime.tombstones import Tombstones
 from vigil.actors.stores.base import ForgetTombstones, InsertSession, RemoveSession
 
 MIN = 60_000

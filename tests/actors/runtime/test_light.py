@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import FaultyStore, new_actor, running_directory
+from vigil.actors.core.commands import Heartbeat, Retime
 from vigil.actors.core.events import Created, Event, Renewed
-from vigil.actors.core.lifecycle import Heartbeat, Retime
 from vigil.actors.core.records import TimeoutPatch
 from vigil.actors.hub.hub import Resync, Subscription
 from vigil.actors.runtime.directory import Directory

@@ -4,8 +4,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from vigil.actors.core.commands import Heartbeat, Renew, Transition
 from vigil.actors.core.errors import Overloaded, RenewalRefused, SessionNotFound, StoreUnavailable
-from vigil.actors.core.lifecycle import Heartbeat, Renew, Transition
 from vigil.actors.core.records import Gone
 from vigil.actors.runtime.mailbox import CAPACITY, Mailbox
 

@@ -6,8 +6,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import FaultyStore, PatientAgent, entry, new_actor, running_directory
 from tests.harness import AGENTS, START_MS
+from vigil.actors.core.commands import Heartbeat, Send
 from vigil.actors.core.errors import Overloaded, SessionExpired
-from vigil.actors.core.lifecycle import Heartbeat, Send
 from vigil.actors.core.records import Tombstone
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.directory import Counts, Rules

@@ -15,8 +15,7 @@ import pytest
 import trio
 
 from vigil.actors.core.errors import Overloaded, StoreError, StoreUnavailable
-from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, TimeoutConfig, Tombstone
 from vigil.actors.stores.base import (
     InsertMessage,
     InsertSession,

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from vigil.actors.core.errors import StoreError
-from vigil.actors.core.records import Message, Session, TimeoutConfig
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, TimeoutConfig
 from vigil.actors.stores.base import InsertMessage, InsertSession, PendingTurn, UpdateTurn
 from vigil.actors.stores.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
 from vigil.actors.stores.sqlite.store import SqliteStore

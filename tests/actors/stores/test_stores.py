@@ -7,8 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone, TurnState
-from vigil.actors.runtime.clock import Anchor
+from vigil.actors.core.records import Anchor, Message, Session, TimeoutConfig, Tombstone, TurnState
 from vigil.actors.stores.base import (
     ForgetTombstones,
     InsertMessage,

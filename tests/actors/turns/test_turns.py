@@ -10,9 +10,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.fakes import FaultyStore, PatientAgent, entry, new_actor, running_directory
 from tests.harness import AGENTS
 from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, Reply, Turn
+from vigil.actors.core.commands import Heartbeat, Renew, Send
 from vigil.actors.core.errors import AgentFailed, Overloaded, SessionBroken
 from vigil.actors.core.events import AgentError, Broadcast, Event
-from vigil.actors.core.lifecycle import Heartbeat, Renew, Send, step
+from vigil.actors.core.lifecycle import step
 from vigil.actors.core.records import FinishReason
 from vigil.actors.hub.hub import Chunk
 from vigil.actors.runtime import actor as session_module

@@ -29,10 +29,11 @@ from tests.contract.operations import (
 )
 from tests.harness import AGENTS, Answer, Api
 from vigil.actors.agents.base import AgentEntry, Reply, Turn
-from vigil.actors.core.lifecycle import Transition, step
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.commands import Transition
+from vigil.actors.core.lifecycle import step
+from vigil.actors.core.quotas import Limit
+from vigil.actors.core.records import Anchor
 from vigil.actors.runtime import actor as actor_module
-from vigil.actors.runtime.clock import Anchor
 from vigil.actors.runtime.directory import Rules
 from vigil.actors.stores.base import BrokenRecord, Snapshot
 from vigil.actors.stores.memory import MemoryStore

@@ -7,7 +7,7 @@ import pytest
 
 from tests.contract.operations import CREATE, NOWHERE, ON_SESSION, Operation
 from tests.harness import BASE, Api, direct_way, hot_way, quart_way, running_api
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.server.api.routes import ROUTES
 
 # --- ids

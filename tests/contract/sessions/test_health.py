@@ -11,7 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import FaultyStore
 from tests.harness import START_MS, Answer, Api
-from vigil.actors.core.lifecycle import Command, Transition, step
+from vigil.actors.core.commands import Command, Transition
+from vigil.actors.core.lifecycle import step
 from vigil.actors.core.records import State
 from vigil.actors.runtime import actor as session_module
 from vigil.actors.runtime.clock import ScaledClock

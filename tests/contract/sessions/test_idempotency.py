@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import FaultyStore
 from tests.harness import OWNER, START_MS, Answer, Api
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 
 CREATE = {"agentId": "silent", "userId": "user-456"}
 DAY_S = 24 * 60 * 60

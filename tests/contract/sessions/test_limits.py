@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from tests.harness import AGENTS, OWNER, Answer, Api, only
 from vigil.actors.agents.base import AgentEntry
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 
 POLICY = '"session";q=60;w=60, "user";q=1000;w=3600, "agent";q=5000;w=3600'
 POLICY_OF_CREATE = '"user";q=1000;w=3600, "agent";q=5000;w=3600'

@@ -13,7 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from tests.fakes import FaultyStore, PatientAgent, entry
 from tests.harness import AGENTS, OWNER, START_MS, Answer, Api
 from vigil.actors.agents.base import Reply, Turn
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.actors.turns import turns
 from vigil.server.api import gateway
 from vigil.server.api.routes import ROUTES

@@ -12,9 +12,9 @@ from tests.fakes import FaultyStore, PatientAgent, entry
 from tests.harness import AGENTS, Answer, Api
 from vigil.actors.agents.base import Reply, Turn
 from vigil.actors.core.errors import AgentFailed
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import Session
 from vigil.actors.hub import hub
-from vigil.actors.limits.limiter import Limit
 from vigil.actors.runtime.actor import SessionActor
 from vigil.actors.turns import turns
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 import vigil.__main__ as vigil
 from tests.loadtests.oracle import limiters
 from vigil.actors.core.errors import RateLimited
-from vigil.actors.limits.limiter import Limit, LimitStats, Quota, Refused
+from vigil.actors.core.quotas import Limit, Quota, Refused
+from vigil.actors.limits.limiter import LimitStats
 from vigil.actors.stores.base import SaveWindow
 from vigil.loadtests.oracle import answers as oracle_answers
 from vigil.loadtests.oracle import findings as oracle_tally
@@ -44,9 +45,6 @@ class WrongLimits:
     def drop_session(self, session_id: str) -> None: ...
 
     def forget_empty(self, now: int) -> None: ...
-
-    def next_empty_at(self) -> int | None:
-        return None
 
     def saved(self) -> list[SaveWindow]:
         return []

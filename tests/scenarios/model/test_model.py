@@ -12,8 +12,8 @@ import trio
 from tests.scenarios.model.driver import People, Store, eavesdrop, live, trouble
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.agents.echo import EchoAgent
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
-from vigil.actors.limits.limiter import Limit
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.directory import Rules
 from vigil.scenarios.model import AgentRules, Model, ModelSettings

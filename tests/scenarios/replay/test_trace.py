@@ -18,8 +18,8 @@ import vigil.__main__ as vigil
 from tests.fakes import FaultyStore
 from vigil.actors.agents.base import AgentEntry, Reply, Turn
 from vigil.actors.core.errors import AgentFailed
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import FinishReason, TimeoutConfig
-from vigil.actors.limits.limiter import Limit
 from vigil.scenarios.replay.replayer import replay
 from vigil.scenarios.replay.trace import Trace, TraceError, read
 from vigil.scenarios.virtual import determinism

@@ -15,10 +15,10 @@ from tests.scenarios.breakages import BREAKAGES, Breakage
 from vigil.actors.core import lifecycle
 from vigil.actors.core.events import Event, Renewed
 from vigil.actors.hub.hub import Notice, Subscription
+from vigil.actors.indexes.tombstones import Tombstones
 from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import actor as session
 from vigil.actors.runtime.mailbox import Ask
-from vigil.actors.runtime.tombstones import Tombstones
 from vigil.actors.turns.turns import Turns
 from vigil.scenarios.simulation.faults.plan import KINDS
 from vigil.scenarios.simulation.outcome import Settings

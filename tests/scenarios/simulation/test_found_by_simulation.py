@@ -3,7 +3,7 @@
 import trio
 
 from tests.fakes import PatientAgent, entry, new_actor, running_directory
-from vigil.actors.core.lifecycle import Send
+from vigil.actors.core.commands import Send
 
 
 async def test_a_session_that_ends_in_the_commit_that_begins_its_turn_takes_nobody_with_it(

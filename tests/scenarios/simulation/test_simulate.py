@@ -31,8 +31,8 @@ from vigil.scenarios.simulation.faults.plan import KINDS, UnknownFault
 from vigil.scenarios.simulation.outcome import Outcome, Settings, as_json
 from vigil.scenarios.simulation.simulate import Progress, simulate
 from vigil.scenarios.virtual.in_process import START_MS
-from vigil.server.api.routing import match
 from vigil.server.cli.command_line import Command, command_parser
+from vigil.server.front.routing import match
 
 HOUR_MS = 3_600_000
 HALF_HOUR_MS = HOUR_MS // 2

@@ -22,7 +22,7 @@ from tests.scenarios.model.driver import People, Store
 from tests.scenarios.simulation.bugs import BUGS
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.agents.echo import EchoAgent
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.scenarios.model import AgentRules, Model, ModelSettings
 from vigil.scenarios.model.observed import Violation
 from vigil.scenarios.virtual import determinism

@@ -1,7 +1,7 @@
 """What the wider API family's official TypeScript client sends: all of it succeeds, through every way in.
 
 It puts `X-API-KEY` and `Content-Type: application/json` on every request, those without a body too, and writes
-query values as strings. Its types differ from our bodies in places; the README names them.
+query values as strings. Its types differ from our bodies in places; docs/clients.md names them.
 """
 
 from collections.abc import AsyncIterator, Callable

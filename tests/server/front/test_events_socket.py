@@ -19,9 +19,9 @@ from tests.server.raw import PING, UPGRADE, connect, masked
 from tests.server.sockets import Served, event, events, listening, rest, serving, until
 from vigil.actors.agents.base import Reply, Turn
 from vigil.actors.core.errors import AgentFailed
-from vigil.actors.core.lifecycle import MINUTE_MS
+from vigil.actors.core.expiry import MINUTE_MS
+from vigil.actors.core.quotas import Limit
 from vigil.actors.hub.hub import KEPT_MAX
-from vigil.actors.limits.limiter import Limit
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.server.http.protocols import Limits
 from vigil.server.ops.keys import KeyRing, new_key, revoke_key

@@ -13,7 +13,7 @@ from tests.harness import Api, running_api
 from tests.server.apps import deaf
 from tests.server.fronts import SESSION_ID, request
 from tests.server.raw import SHORT_S, TIMEOUT_S, Client, Running, assert_cut, connect, flood, settle, start
-from vigil.actors.limits.limiter import Limit
+from vigil.actors.core.quotas import Limit
 from vigil.server.front.fast_path import FastConnection, FastPath
 from vigil.server.front.quart_app import make_app
 from vigil.server.http.listener import Endpoint
@@ -262,3 +262,32 @@ async def test_after_the_grace_period_a_client_is_cut_whatever_it_waits_for() ->
 
 def test_the_session_of_the_tests_is_the_first_of_a_site() -> None:
     assert SESSION_ID in GET.decode()
+
+
+async def test_of_a_crowd_that_comes_at_once_a_few_are_served_first_and_the_rest_with_everybody(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async with running_api() as api:
+        path = FastPath(api.site)
+        for _ in range(2):
+            assert [path.has_time_for_newcomer() for _ in range(20)] == [True] * 8 + [False] * 12
+            mock_clock.jump(0.004)
+
+
+async def test_livez_is_not_kept_waiting_with_the_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_line = []
+    readable = FastConnection.readable
+
+    def noted(one: FastConnection) -> None:
+        in_line.append(one)
+        readable(one)
+
+    monkeypatch.setattr(FastPath, "has_time_for_newcomer", lambda _path: False)
+    monkeypatch.setattr(FastConnection, "readable", noted)
+    async with serving() as (_, server):
+        async with connect(server) as client:
+            assert (await client.ask(LIVEZ)).status == 200
+        assert not in_line
+        async with connect(server) as client:
+            assert (await client.ask(GET)).status == 200
+        assert in_line

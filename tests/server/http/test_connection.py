@@ -29,9 +29,11 @@ from tests.server.raw import (
     settle,
     start,
 )
-from vigil.server.http.connection import Server, Stream
+from vigil.server.http.budget import Traffic
+from vigil.server.http.connection import Server
 from vigil.server.http.listener import Endpoint, tls_context
 from vigil.server.http.protocols import Limits, send_deadlines
+from vigil.server.http.tls_wire import Stream, Wire
 
 
 @pytest.mark.parametrize(("path", "status"), [("/at-once", 500), ("/midway", 200), ("/group", 500)])
@@ -341,6 +343,6 @@ async def test_an_http2_client_that_has_gone_leaves_nothing_to_the_garbage_colle
     client = trio.SSLStream(ours, client_context(secure, "h2"), server_hostname="localhost")
     context = tls_context(secure)
     assert context is not None
-    tls = trio.SSLStream(theirs, context, server_side=True, https_compatible=True)
+    tls = trio.SSLStream(Wire(theirs, Traffic()), context, server_side=True, https_compatible=True)
     preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
     assert await left_over(small_app, tls, client, preface) is None

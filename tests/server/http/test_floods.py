@@ -3,6 +3,7 @@
 import gc
 import select
 import weakref
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -28,9 +29,10 @@ from tests.server.raw import (
     start,
 )
 from vigil.loadtests.bench.attacks import ATTACKS
+from vigil.server.api import answers
 from vigil.server.front import fast_path as hotpath
 from vigil.server.front.fast_path import FastPath
-from vigil.server.http.budget import Traffic
+from vigil.server.http.budget import MIB, Traffic
 from vigil.server.http.connection import Server
 from vigil.server.http.listener import Endpoint
 
@@ -168,6 +170,33 @@ async def test_each_ready_client_is_served_once_before_any_is_served_again(
             with trio.testing.assert_checkpoints():
                 await path._read_all([(number, select.EPOLLIN) for number in range(5)], until_s=0.0)
     assert served == [0, 1, 2, 3, 4] * 2
+
+
+@pytest.mark.parametrize("asked", ["?limit=1000", "/{id}/messages?limit=100"])
+async def test_of_many_long_answers_one_is_made_in_a_turn(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else ten clients who ask for such an answer at once stop the loop for as long as ten of them take."""
+    many, bystander = 10, Bystander()
+    made_at: list[int] = []
+    encode = answers.encode
+
+    def noted(body: Any) -> bytes:
+        made_at.append(bystander.turns)
+        return encode(body)
+
+    async with running_api() as api, trio.open_nursery() as nursery:
+        session_id = (await api.create())["sessionId"]
+        api.site.traffic.long_answers.spend(MIB)  # more than is free
+        monkeypatch.setattr(answers, "encode", noted)
+        monkeypatch.setattr(api.site.traffic.long_answers, "_free", 0)
+        nursery.start_soon(bystander.run)
+        async with trio.open_nursery() as askers:
+            for _ in range(many):
+                askers.start_soon(api.request, "GET", asked.format(id=session_id))
+        nursery.cancel_scope.cancel()
+    assert len(made_at) == many
+    assert max(Counter(made_at).values()) <= 2  # who goes first in a turn is drawn: it or the bystander
 
 
 async def _nothing(*_: object) -> None:

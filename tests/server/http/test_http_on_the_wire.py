@@ -331,15 +331,20 @@ async def test_http2_says_100_only_when_the_body_is_wanted(nursery: trio.Nursery
 
 
 @pytest.mark.parametrize("host", ["user@a", "", "a/b"])
-async def test_an_http2_authority_that_is_none_costs_the_connection(
-    nursery: trio.Nursery, secure: Endpoint, host: str
+@pytest.mark.parametrize("end", [True, False])
+async def test_an_http2_authority_that_is_none_costs_its_stream_alone(
+    nursery: trio.Nursery, secure: Endpoint, host: str, end: bool
 ) -> None:
     async with running_api() as api:
         server = await start(nursery, make_app(api.site), endpoint=secure)
         async with connect_http2(server, secure) as http2:
-            number = await http2.ask("/livez", authority=host)
-            with pytest.raises((EOFError, trio.BrokenResourceError)):
-                await http2.until(h2.events.ResponseReceived, number)
+            for authority, status in ((host, "400"), ("a", "200"), (host, "400")):
+                number = await http2.ask("/livez", end=end or authority == "a", authority=authority)
+                came = await http2.until(h2.events.ResponseReceived, number)
+                assert dict(came.headers)[":status"] == status
+                await http2.until(h2.events.StreamEnded, number)
+                if not end and status == "400":
+                    await http2.until(h2.events.StreamReset, number)
         server.shutdown.set()
 
 

@@ -1,4 +1,4 @@
-"""docs/operating.md, on a server whose clock once said 2218."""
+"""docs/operate.md, on a server whose clock once said 2218."""
 
 import shutil
 import sqlite3

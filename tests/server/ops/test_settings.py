@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutConfig
-from vigil.actors.limits.limiter import Limit
 from vigil.server.cli.command_line import (
     Command,
     add_keys_arguments,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vigil.actors.runtime.sharded_dict import PARTS, ShardedDict
+from vigil.actors.indexes.sharded_dict import PARTS, ShardedDict
 
 keys = st.text(max_size=3)
 moves = st.lists(st.tuples(st.sampled_from(["set", "del"]), keys, st.integers()))

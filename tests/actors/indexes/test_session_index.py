@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sortedcontainers import SortedList
 
 from tests.measure import examples
-from vigil.actors.runtime.index import FEW, SessionIndex, merged
+from vigil.actors.indexes.session_index import FEW, SessionIndex, merged
 
 
 class Listed(NamedTuple):
@@ -46,7 +46,7 @@ def check(index: SessionIndex, listed: list[Listed], offset: int = 0, limit: int
             ids = [one.session_id for one in expected]
             assert index.count(agent_id, user_id) == len(expected)
             assert index.page(agent_id, user_id, offset=offset, limit=limit) == ids[offset : offset + limit]
-            assert list(index.newest_first(agent_id, user_id)) == [one[:2] for one in expected]
+            assert list(merged((index,), agent_id, user_id)) == [one[:2] for one in expected]
 
 
 entries = st.builds(
@@ -71,7 +71,9 @@ def test_it_lists_and_counts_like_a_sorted_list_as_sessions_come_and_go(
     listed: list[Listed], random: Any, offset: int, limit: int, few: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vigil.actors.runtime.index.FEW", few)  # so that users grow out of their plain lists
+        patch.setattr(
+            "vigil.actors.indexes.session_index.FEW", few
+        )  # so that users grow out of their plain lists
         index = filled(listed)
         check(index, listed, offset, limit)
         left = list(listed)
@@ -152,7 +154,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
                 counted.touched += 1
                 yield entry
 
-    monkeypatch.setattr("vigil.actors.runtime.index.SortedList", CountingList)
+    monkeypatch.setattr("vigil.actors.indexes.session_index.SortedList", CountingList)
     return counted
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 
 from sortedcontainers import SortedList
 
-from vigil.actors.runtime.sharded_dict import ShardedDict
+from vigil.actors.indexes.sharded_dict import ShardedDict
 
 Entry = tuple[int, str, str]  # (-created_at, session_id, agent_id): sorts newest first
 
@@ -64,12 +64,6 @@ class SessionIndex:
         """The ids of `limit` sessions after the first `offset`."""
         entries = islice(self._entries(agent_id, user_id), offset, offset + limit)
         return [session_id for _, session_id, _ in entries]
-
-    def newest_first(
-        self, agent_id: str | None = None, user_id: str | None = None
-    ) -> Iterator[tuple[int, str]]:
-        """(created_at, session_id) one by one."""
-        return merged((self,), agent_id, user_id)
 
     def _of_user(self, user_id: str) -> "Sequence[Entry] | _ByAgent":
         held = self._users.get(user_id)

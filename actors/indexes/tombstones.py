@@ -2,9 +2,9 @@
 
 import heapq
 
-from vigil.actors.core.lifecycle import MINUTE_MS
+from vigil.actors.core.expiry import MINUTE_MS
 from vigil.actors.core.records import Tombstone
-from vigil.actors.runtime.index import SessionIndex
+from vigil.actors.indexes.session_index import SessionIndex
 
 
 class Tombstones:

@@ -6,8 +6,8 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from vigil.actors.callbacks import Callback, await_callback
 from vigil.actors.core.errors import StoreUnavailable
-from vigil.actors.runtime.callbacks import Callback, await_callback
 
 
 async def test_what_is_said_at_once_is_there_at_once(autojump_clock: MockClock) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from vigil.server.api.errors import MethodNotAllowed, RouteNotFound
 from vigil.server.api.routes import BASE, ROUTES, Route
-from vigil.server.api.routing import match
+from vigil.server.front.routing import match
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
