@@ -313,7 +313,7 @@ async def _steer(chat: Chat, sent: list[str]) -> bool:
         await trio.sleep(person.one_of((0, 0, 0.001, person.random.randrange(6000) / 1000)))
         for _ in range(person.one_of((0, 1, 1, 2)) if sent else 0):
             nursery.start_soon(chat.stop, person.one_of(sent[-3:]))
-    return await person.takes(answer)
+    return await person.takes(await chat.get() if person.chance(0.3) else answer)
 
 
 async def operator(person: Person) -> None:
