@@ -8,7 +8,7 @@ import trio
 
 from vigil.actors.core import lifecycle
 from vigil.actors.core.commands import CancelTurn, Transition
-from vigil.actors.core.events import AgentError
+from vigil.actors.core.events import AgentError, Broadcast, Event
 from vigil.actors.core.records import Session
 from vigil.actors.stores.base import OWED
 from vigil.actors.stores.memory import MemoryStore
@@ -47,25 +47,20 @@ def _is_activity(_session: Session, _command: CancelTurn, now: int, done: Transi
 
 
 def _says_failed(_session: Session, _command: CancelTurn, _now: int, done: Transition) -> Transition:
-    events = tuple(
-        event._replace(data=event.data._replace(code="AGENT_FAILED"))
-        if isinstance(event.data, AgentError)
-        else event
-        for event in done.events
-    )
-    return done._replace(events=events)
+    return done._replace(events=tuple(map(_as_failed, done.events)))
+
+
+def _as_failed(event: Event) -> Event:
+    data = event.data
+    return event._replace(data=data._replace(code="AGENT_FAILED")) if isinstance(data, AgentError) else event
 
 
 def _says_stop(_session: Session, _command: CancelTurn, _now: int, done: Transition) -> Transition:
     if done.message is None:
         return done
-    message = done.message._replace(finish_reason="stop")
-    events = tuple(
-        event._replace(data=event.data._replace(message=message)) if hasattr(event.data, "message") else event
-        for event in done.events
-        if not isinstance(event.data, AgentError)
-    )
-    return done._replace(message=message, events=events)
+    whole = Broadcast(done.message._replace(finish_reason="stop"))
+    events = (done.events[0]._replace(data=whole), *done.events[1:])
+    return done._replace(message=whole.message, events=events)
 
 
 def _goes_on(patch: Patch) -> None:
