@@ -9,6 +9,7 @@ import trio
 from vigil.actors.core import lifecycle
 from vigil.actors.core.commands import CancelTurn, Transition
 from vigil.actors.core.events import AgentError, Broadcast, Event
+from vigil.actors.core.expiry import Phase
 from vigil.actors.core.records import Session
 from vigil.actors.stores.base import OWED
 from vigil.actors.stores.memory import MemoryStore
@@ -32,12 +33,12 @@ def _after(change: Callable[[Session, CancelTurn, int, Transition], Transition])
     """What a cancel did is changed."""
 
     def apply(patch: Patch) -> None:
-        right = lifecycle.TABLE[lifecycle.Phase.LIVE][CancelTurn]
+        right = lifecycle.TABLE[Phase.LIVE][CancelTurn]
 
         def wrong(session: Session, command: CancelTurn, now: int) -> Transition:
             return change(session, command, now, right(session, command, now))
 
-        patch.setitem(lifecycle.TABLE[lifecycle.Phase.LIVE], CancelTurn, wrong)
+        patch.setitem(lifecycle.TABLE[Phase.LIVE], CancelTurn, wrong)
 
     return apply
 
