@@ -145,13 +145,11 @@ class SessionActor(Mailbox):
 
     # --- commands
 
-    def _enqueue(self, ask: Ask) -> None:
+    def _enqueue(self, asks: Sequence[Ask]) -> None:
         if self._under_way is None and self._is_parked():
-            self._start_batch((ask,))
+            self._start_batch(asks)
         else:
-            super()._enqueue(
-                ask
-            )  # behind what is under way, or behind the timer that has just woken the task
+            super()._enqueue(asks)  # behind what is under way, or the timer that has just woken the task
 
     def _start_batch(self, asks: Sequence[Ask]) -> None:
         try:

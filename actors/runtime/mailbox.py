@@ -71,17 +71,20 @@ class Mailbox:
         saving: Saving | None = None,
         *,
         always: bool = False,
+        first: Sequence[tuple[Command, Callback[Transition]]] = (),
     ) -> None:
         """Have one command carried out; `then` hears once what came of it, at once or later, and must not raise.
 
-        `always` is for a session's one running turn and its own timer, which need no bound.
+        `always` is for a session's one running turn and its own timer, which need no bound. What comes `first` is
+        carried out right before it, at the same instant and in the same commit.
         """
         if self._end is not None:
             then(self._end)
         elif len(self._asks) >= CAPACITY and not always:
             then(Overloaded("Too many requests wait for this session"))
         else:
-            self._enqueue(Ask(command, then, saving))
+            ask = Ask(command, then, saving)
+            self._enqueue((*[Ask(*one, None) for one in first], ask) if first else (ask,))
 
     async def ask(
         self, command: Command, saving: Saving | None = None, *, always: bool = False
@@ -104,9 +107,9 @@ class Mailbox:
         for ask in self.take():
             ask.fail(error)
 
-    def _enqueue(self, ask: Ask) -> None:
-        """One more, to be taken when the actor comes to it."""
-        self._asks = [*self._asks, ask]
+    def _enqueue(self, asks: Sequence[Ask]) -> None:
+        """They are taken together, when the actor comes to them."""
+        self._asks = [*self._asks, *asks]
 
     def _tell(
         self, command: Command, saving: Saving | None, always: bool, then: Callback[Transition]

@@ -220,7 +220,20 @@ class Send(OfSession):
     transport: Annotated[Any, Field(description="websocket, http or sse")] = None
     attachments: Any = None
     metadata: Any = None
+    when_busy: Annotated[
+        Any, Field(description="enqueue, reject or interrupt, while an earlier message waits for its answer")
+    ] = None
     idempotency_key: Annotated[str | None, Field(description="the Idempotency-Key header")] = None
+
+
+class Stop(OfSession):
+    """Stop the agent's answer to a message. Its `message` alone may be written instead of this mapping."""
+
+    short: ClassVar[str] = "message"
+
+    message: Annotated[
+        str | None, Field(description="its id, as ${question.id}; without it the message sent last")
+    ] = None
 
 
 class Heartbeat(OfSession):
@@ -405,6 +418,7 @@ class Step(Strict):
 
     create: Verb[Create] = None
     send: Verb[Send] = None
+    stop: Verb[Stop] = None
     heartbeat: Verb[Heartbeat] = None
     renew: Verb[Renew] = None
     retime: Verb[Retime] = None
@@ -462,6 +476,7 @@ class Step(Strict):
 VERB_OF = {  # the operation of the route table
     "createSession": "create",
     "sendMessage": "send",
+    "cancelTurn": "stop",
     "heartbeat": "heartbeat",
     "renewSession": "renew",
     "updateTimeout": "retime",

@@ -108,6 +108,7 @@ class _Player:
         self._settings = located.script.settings or Settings()
         self._names: dict[str, Any] = {"key": target.key}
         self._tokens: dict[str, str] = {}
+        self._messages: dict[str, str] = {}  # the one sent last, by session
         self._created = 0
         self._inboxes: dict[str, Inbox] = {}
         self._sessions: dict[str, SessionSeen] = {}
@@ -349,7 +350,10 @@ class _Player:
             raise NoValue("there is no session yet whose token it could be")
         credential = {"key": self._target.key, "token": token, "none": None}
         session_id = seen.session_id if seen else ""
-        return wire.compose(now.step, session_id, credential[now.step.auth], now.scope.names)
+        message_id = self._messages.get(now.session, "")
+        if now.step.verb == "stop" and not (message_id or now.action.message):
+            raise NoValue("no message was sent yet whose answer could be stopped")
+        return wire.compose(now.step, session_id, message_id, credential[now.step.auth], now.scope.names)
 
     def _answered(self, now: _Now, sent: Wire, at_ms: int, answer: Answer) -> _Came:
         headers = {name.lower(): value for name, value in answer.headers}
@@ -398,6 +402,8 @@ class _Player:
             self._tokens[now.session] = made["sessionToken"]
             self._sessions[now.session] = _session_seen(now.session, made)
             now.scope.session = now.session
+        if now.step.verb == "send" and isinstance(came.body, dict) and "id" in came.body:
+            self._messages[now.session] = came.body["id"]
         if now.step.as_:
             self._names[now.step.as_] = came.body
         for name, path in now.step.save.items():
@@ -502,6 +508,7 @@ def _label(now: _Now) -> str:
 
 _DETAILS: Mapping[str, Callable[[Any], str]] = {
     "send": lambda action: str(action.content),
+    "stop": lambda action: action.session or "",
     "expect_event": lambda action: action.type or "",
     "burst": lambda action: f"{action.count} x {action.do.verb}",
     "parallel": ", ".join,

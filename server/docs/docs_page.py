@@ -173,7 +173,9 @@ def _command(method: str, path: str, operation: Json, body: object, base: str) -
         address = f"ws{base.removeprefix('http')}{path.replace('{sessionId}', '${SESSION_ID}')}"
         return f"new WebSocket(`{address}`, ['vigil.v1', `bearer.${{TOKEN}}`])"
     verb = "" if method == "GET" else f"-X {method} "
-    parts = [f'curl {verb}"{base}{path.replace("{sessionId}", "$SESSION_ID")}"']
+    parts = [
+        f'curl {verb}"{base}{path.replace("{sessionId}", "$SESSION_ID").replace("{messageId}", "$MESSAGE_ID")}"'
+    ]
     if operation["security"]:
         parts.append('-H "Authorization: Bearer $TOKEN"')
     if body is not None:

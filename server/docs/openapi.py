@@ -81,6 +81,13 @@ _PARAMETERS: Mapping[str, Json] = {
         "is 404.",
         "schema": {"type": "string", "format": "uuid", "examples": [examples.SESSION_ID]},
     },
+    "messageId": {
+        "name": "messageId",
+        "in": "path",
+        "required": True,
+        "description": "The id of one of the session's messages, in any case.",
+        "schema": {"type": "string", "format": "uuid", "examples": [examples.MESSAGE_ID]},
+    },
     "idempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
@@ -263,6 +270,8 @@ def _security(route: Route) -> list[Json]:
 def _parameters(route: Route) -> Iterable[Json]:
     if "{sessionId}" in route.path:
         yield _ref("parameters", "sessionId")
+    if "{messageId}" in route.path:
+        yield _ref("parameters", "messageId")
     yield from _query_parameters(route.query)
     if route.idempotent:
         yield _ref("parameters", "idempotencyKey")
@@ -295,7 +304,7 @@ def _request_body(model: type[BaseModel], schema: Json) -> Json:
 def _answers(route: Route, routes: Sequence[Route], schemas: Mapping[Any, Json]) -> Json:
     answer = _answer(route, route.status, schemas, examples.ANSWERS)
     if route.subject == "new session":
-        answer["links"] = {linked.name: _link(linked) for linked in routes if linked.subject == "session"}
+        answer["links"] = {linked.name: _link(linked) for linked in routes if linked.path.count("{") == 1}
     answers = {str(route.status): answer}
     if route.other_status is not None:
         answers[str(route.other_status)] = _answer(route, route.other_status, schemas, examples.OTHER_ANSWERS)

@@ -126,7 +126,7 @@ def _body(route: Route, operation: Json) -> str | None:
 
 
 def _url(route: Route, operation: Json) -> Json:
-    path = route.path.replace("{sessionId}", "{{session_id}}")
+    path = route.path.replace("{sessionId}", "{{session_id}}").replace("{messageId}", "{{message_id}}")
     url: Json = {
         "raw": "{{base_url}}" + path,
         "host": ["{{base_url}}"],

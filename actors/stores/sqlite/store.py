@@ -19,7 +19,7 @@ import trio
 
 from vigil.actors.callbacks import await_callback
 from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
-from vigil.actors.core.records import Anchor, Message, Session, Tombstone
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
     BrokenRecord,
@@ -141,6 +141,10 @@ class SqliteStore:
     async def reply_to(self, session_key: int, created_at: int) -> Message | None:
         rows = self._rows(schema.REPLY_TO, session_key, created_at)
         return schema.message_of(rows[0]) if rows else None
+
+    async def turn(self, session_key: int, message_id: str) -> TurnState | None:
+        rows = self._rows(schema.TURN, session_key, message_id)
+        return rows[0][0] if rows else None
 
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None:
         rows = self._rows(schema.SAVED_ANSWER, scope, key)
