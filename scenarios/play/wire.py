@@ -66,10 +66,11 @@ def compose(
 
 
 def body_of(headers: Mapping[str, str], content: bytes) -> Any:
-    """An answer's body: a JSON value, `{"events": [...]}` for a stream, else text; None when it is empty."""
+    """An answer's body: a JSON value, `{"events": [...]}` for a stream (not its comments), else text; None if empty."""
     text = content.decode("utf-8", "replace")
     if headers.get("content-type", "").startswith("text/event-stream"):
-        return {"events": [_event(block) for block in text.split("\n\n") if block.strip()]}
+        blocks = [block for block in text.split("\n\n") if block.strip() and not block.startswith(":")]
+        return {"events": [_event(block) for block in blocks]}
     return _shown(content)
 
 

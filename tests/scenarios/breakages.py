@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from vigil.actors.core import expiry, lifecycle
-from vigil.actors.core.commands import Heartbeat, Renew, Retime, Send, Tick, Transition
+from vigil.actors.core.commands import CancelTurn, Heartbeat, Renew, Retime, Send, Tick, Transition
 from vigil.actors.core.errors import (
     AgentFailed,
     AgentTimedOut,
@@ -205,6 +205,13 @@ def _(patch: Patch) -> None:
         return lifecycle._live(after, now, Renewed(expiry.expires_at(after), after.renewal_count))
 
     _handle(patch, Renew, change)
+
+
+@_breaks(11, "what-was-said-is-dropped", "a stopped answer leaves no message, whatever was said of it")
+def _(patch: Patch) -> None:
+    _handle(
+        patch, CancelTurn, lambda handler, state, asked, now: handler(state, asked._replace(said=""), now)
+    )
 
 
 @_breaks(3, "warning-is-not-armed-again", "a renewal by activity leaves the warning fired")

@@ -55,6 +55,7 @@ class History:
         self._awaited: Counter[str] = Counter()  # answers that have not been seen yet
         self._owed = 0
         self._is_over = False
+        self._failed_unseen: dict[str, bool] = {}  # turns, and whether they were stopped, by message
         self.stops = Stops()
         self._ats: list[int] = []  # in order, beside `_messages`
         self._messages: list[Message] = []
@@ -73,6 +74,9 @@ class History:
         """The agent will not answer this message: it failed, or `is_cancelled` says that it was stopped."""
         message = self.by_id.get(message_id)
         if self._is_over:
+            return
+        if message is None and self.answers and self.asked:
+            self._failed_unseen[message_id] = is_cancelled  # its answer is on its way
             return
         if not self.answers or message is None or message.wire["isAgent"]:
             raise Violation("4 agentError", f"an error about {message_id}, which nobody said")
@@ -159,6 +163,8 @@ class History:
         self._ats.insert(place, at)
         self._messages.insert(place, message)
         self.by_id[wire["id"]] = message
+        if wire["id"] in self._failed_unseen:
+            self.fail(wire["id"], is_cancelled=self._failed_unseen.pop(wire["id"]))
         return message
 
     def check_page(

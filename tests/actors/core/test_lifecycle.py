@@ -14,6 +14,7 @@ from vigil.actors.core.commands import (
     COMMANDS,
     Answer,
     BeginTurn,
+    CancelTurn,
     Command,
     End,
     FailTurn,
@@ -94,6 +95,7 @@ def retime(
 SEND = Send("m-1", "hello", '{"k":1}', "[]", "waiting")
 ANSWER = Answer("m-2", "hi", "{}", T0 + 7)
 BEGIN_TURN = BeginTurn(T0 + 7, "started")
+CANCEL_TURN = CancelTurn(T0 + 7, "m-1", "a-1", "half")
 FAIL_TURN = FailTurn(T0 + 7, "m-1", "AGENT_FAILED", "it broke")
 WARN_SOONER = retime(warn=6)
 SAMPLES: dict[type[Command], Command] = {
@@ -101,6 +103,7 @@ SAMPLES: dict[type[Command], Command] = {
     Answer: ANSWER,
     BeginTurn: BEGIN_TURN,
     FailTurn: FAIL_TURN,
+    CancelTurn: CANCEL_TURN,
     Heartbeat: Heartbeat(),
     Renew: Renew(),
     Retime: WARN_SOONER,
@@ -130,6 +133,7 @@ CELLS: dict[tuple[Phase, type[Command]], Cell] = {
     (LIVE, Send): Cell(LIVE, (Broadcast, Renewed), message=True, turn=(NOW, "waiting"), was_renewed=True),
     (LIVE, Answer): Cell(LIVE, (Broadcast,), message=True, turn=(T0 + 7, "answered")),
     (LIVE, BeginTurn): Cell(LIVE, turn=(T0 + 7, "started")),
+    (LIVE, CancelTurn): Cell(LIVE, (Broadcast,), message=True, turn=(T0 + 7, "cancelled")),
     (LIVE, FailTurn): Cell(LIVE, (AgentError,), turn=(T0 + 7, "failed")),
     (LIVE, Heartbeat): Cell(LIVE, (Renewed,), was_renewed=True),
     (LIVE, Renew): Cell(LIVE, (Renewed,), was_renewed=True),
@@ -139,6 +143,7 @@ CELLS: dict[tuple[Phase, type[Command]], Cell] = {
     (DUE, Send): Cell(EXPIRED, (Expired,), SessionExpired),
     (DUE, Answer): Cell(EXPIRED, (Expired,), SessionExpired),
     (DUE, BeginTurn): Cell(EXPIRED, (Expired,), SessionExpired),
+    (DUE, CancelTurn): Cell(EXPIRED, (Expired,), SessionExpired),
     (DUE, FailTurn): Cell(EXPIRED, (Expired,), SessionExpired),
     (DUE, Heartbeat): Cell(EXPIRED, (Expired,), SessionExpired),
     (DUE, Renew): Cell(EXPIRED, (Expired,), SessionExpired),
@@ -148,6 +153,7 @@ CELLS: dict[tuple[Phase, type[Command]], Cell] = {
     (EXPIRED, Send): Cell(EXPIRED, refusal=SessionExpired),
     (EXPIRED, Answer): Cell(EXPIRED, refusal=SessionExpired),
     (EXPIRED, BeginTurn): Cell(EXPIRED, refusal=SessionExpired),
+    (EXPIRED, CancelTurn): Cell(EXPIRED, refusal=SessionExpired),
     (EXPIRED, FailTurn): Cell(EXPIRED, refusal=SessionExpired),
     (EXPIRED, Heartbeat): Cell(EXPIRED, refusal=SessionExpired),
     (EXPIRED, Renew): Cell(EXPIRED, refusal=SessionExpired),
@@ -157,6 +163,7 @@ CELLS: dict[tuple[Phase, type[Command]], Cell] = {
     (GONE, Send): Cell(GONE, refusal=SessionNotFound),
     (GONE, Answer): Cell(GONE, refusal=SessionNotFound),
     (GONE, BeginTurn): Cell(GONE, refusal=SessionNotFound),
+    (GONE, CancelTurn): Cell(GONE, refusal=SessionNotFound),
     (GONE, FailTurn): Cell(GONE, refusal=SessionNotFound),
     (GONE, Heartbeat): Cell(GONE, refusal=SessionNotFound),
     (GONE, Renew): Cell(GONE, refusal=SessionNotFound),

@@ -158,7 +158,7 @@ def from_a_newer_server(path: Path) -> None:
         (not_a_database, "is not a database: move it away or name another file"),
         (damaged, "^pages of .*vigil.db are damaged: copy it and .*vigil.db-wal away before anything else"),
         (somebody_elses, "belongs to another program: name another file"),
-        (from_a_newer_server, "has schema version 3, this server reads up to 2: start the version"),
+        (from_a_newer_server, "has schema version 4, this server reads up to 3: start the version"),
     ],
 )
 def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(

@@ -84,6 +84,8 @@ def frames(answer: Answer) -> list[tuple[str, Any]]:
     assert text.endswith("\n\n")
     found = []
     for block in text.removesuffix("\n\n").split("\n\n"):
+        if block == ":":
+            continue  # a comment, after a while of silence
         event, data = block.split("\n")
         assert (event[:7], data[:6]) == ("event: ", "data: ")
         found.append((event[7:], json.loads(data[6:])))

@@ -107,8 +107,10 @@ async def test_its_curl_lines_work() -> None:
     assert len(lines) == len([route for route in ROUTES if not route.is_websocket])
     async with running_api() as api:
         session = await api.create(agentId="agent-123")
+        sent = await api.request("POST", f"/{session['sessionId']}/messages", {"content": "Hello"})
         for line in sorted(lines, key=lambda line: "DELETE" in line):
             command = line.replace("$SESSION_ID", session["sessionId"]).replace("$TOKEN", OWNER)
+            command = command.replace("$MESSAGE_ID", sent.json["id"])
             words = shlex.split(command.replace("\\\n", ""))
             assert await status_of(api, words) in (200, 201), line
 
