@@ -1,4 +1,4 @@
-"""The TypeScript client: in Node against real servers through a proxy that does harm, and made from what is there now."""
+"""The TypeScript client: in Node against real servers, through a proxy that does harm; made from what is there now."""
 
 import json
 import re
@@ -238,8 +238,9 @@ def test_heartbeats_warn_once_and_say_when_it_is_lost(fast_server: ServerProcess
             let renewed = 0;
             for await (const event of session.events()) {
               renewed += event.type === "sessionRenewed";
-              if (renewed === 5) await session.end();
+              if (renewed === 5) break;
             }
+            await session.end();
           })();
         });
         assert(lost instanceof SessionGone);

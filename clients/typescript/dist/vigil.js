@@ -219,6 +219,7 @@ function askedFor(error) {
 
 // src/events.ts
 var OVER = 1e3;
+var BROKEN = 1006;
 var BEYOND_ALL_IDS = Number.MAX_SAFE_INTEGER;
 var ENDS = ["sessionExpired", "sessionEnded"];
 var Events = class {
@@ -335,11 +336,12 @@ var Events = class {
         this.lastEventId = "id" in event ? event.id : 0;
         resolve();
       };
-      socket.onerror = () => void 0;
-      socket.onclose = ({ code }) => {
+      const end = (code) => {
         reject(new NoAnswer(`The events were closed with ${code}`));
         closedWith(code);
       };
+      socket.onerror = () => end(BROKEN);
+      socket.onclose = ({ code }) => end(code);
     });
     return { opened, closed };
   }

@@ -5,6 +5,7 @@ import { NoAnswer, SessionGone, VigilError } from "./errors.js";
 import { type Http, backoffMs, isPassing, pause } from "./http.js";
 
 const OVER = 1000;
+const BROKEN = 1006;
 const BEYOND_ALL_IDS = Number.MAX_SAFE_INTEGER; // answered with a resync, which names the newest id
 const ENDS: readonly string[] = ["sessionExpired", "sessionEnded"];
 
@@ -141,11 +142,12 @@ export class Events implements AsyncIterableIterator<SessionEvent> {
         this.lastEventId = "id" in event ? event.id : 0;
         resolve();
       };
-      socket.onerror = () => undefined; // a close follows
-      socket.onclose = ({ code }) => {
+      const end = (code: number): void => {
         reject(new NoAnswer(`The events were closed with ${code}`));
         closedWith(code);
       };
+      socket.onerror = () => end(BROKEN); // Node 20 lets no close follow
+      socket.onclose = ({ code }) => end(code);
     });
     return { opened, closed };
   }
