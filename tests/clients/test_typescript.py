@@ -4,21 +4,27 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import pytest
 
 from tests import ROOT
 from tests.clients.python.conftest import AGENTS, FRONTS
 from tests.clients.python.proxy import Proxy, cut_at_once, cut_behind, lose_the_answer, repeat, running_proxy
-from tests.process import KEY, NO_LIMITS, ServerProcess, running_server
+from tests.process import BASE, KEY, NO_LIMITS, ServerProcess, running_server
 from vigil.server.api.routes import ROUTES
 from vigil.server.docs import openapi
 
 CLIENT = ROOT / "clients" / "typescript"
 TOOLS = CLIENT / "node_modules" / ".bin"
 NODE = shutil.which("node")
+CHROMIUM = shutil.which("chromium")
 README = CLIENT / "README.md"
 
 
@@ -265,6 +271,85 @@ def test_a_session_is_begun_anew_when_that_is_asked_for(server: ServerProcess) -
         """,
         server.url,
     )
+
+
+PAGE = """<!doctype html><meta charset="utf-8"><script type="module">
+import { Vigil, SessionGone } from "./vigil.js";
+const [url, id, token] = location.hash.slice(1).split("|");
+let told;
+try {
+  const session = new Vigil(url).session(id, token);
+  const events = session.events();
+  await events.opened;
+  const answer = await session.stream("Hello!").message();
+  const heard = [];
+  for await (const event of events) {
+    heard.push(event.type);
+    if (event.type === "messageBroadcast" && event.data.isAgent) await session.end();
+  }
+  const refused = await session.events().next().catch((error) => error);
+  told = { content: answer.content, last: heard.at(-1), isGone: refused instanceof SessionGone };
+} catch (error) {
+  told = { error: String(error.stack) };
+}
+await fetch("/told", { method: "POST", body: JSON.stringify(told) });
+</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+def test_it_works_in_a_browser_from_another_origin(tmp_path: Path) -> None:
+    with serving_page() as page, running_server(tmp_path / "data", f"--allow-origin={page.url}") as server:
+        with server.client() as http:
+            created = http.post(BASE, json={"agentId": "agent-123", "userId": "user-1"}).json()
+        address = f"{page.url}/#{server.url}|{created['sessionId']}|{created['sessionToken']}"
+        profile = f"--user-data-dir={tmp_path / 'profile'}"
+        command = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", profile, address]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+            try:
+                told = page.told.get(timeout=100)
+            finally:
+                browser.terminate()
+    assert told == {"content": "Hello!", "last": "sessionEnded", "isGone": True}
+
+
+class Page(ThreadingHTTPServer):
+    """A page and the client beside it, on an origin that is not the server's; what the page tells is in `told`."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.told: Queue[dict[str, Any]] = Queue()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Page
+
+    def do_GET(self) -> None:
+        is_script = self.path == "/vigil.js"
+        body = (CLIENT / "dist" / "vigil.js").read_bytes() if is_script else PAGE.encode()
+        self._answer(body, "text/javascript" if is_script else "text/html")
+
+    def do_POST(self) -> None:
+        self.server.told.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self._answer(b"", "text/plain")
+
+    def _answer(self, body: bytes, media_type: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", media_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def serving_page() -> Iterator[Page]:
+    with Page() as page:
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        yield page
+        page.shutdown()
 
 
 @in_node
