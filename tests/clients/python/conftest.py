@@ -17,6 +17,10 @@ agents:
     kind: scripted
     rules: [{reply: "One two three four five six."}]
     piece_delay_ms: {max: 2}
+  - id: slow
+    kind: scripted
+    rules: [{reply: "One two three four five six."}]
+    piece_delay_ms: {min: 100, max: 101}
   - id: sleeper
     kind: scripted
     rules: [{reply: "Good morning.", delay_ms: {min: 3600000, max: 3600000}}]

@@ -50,6 +50,14 @@ async def test_a_stream_that_breaks_goes_on_where_it_was(proxy: Proxy) -> None:
 
 
 @on_either_loop
+async def test_a_stream_that_breaks_while_the_agent_talks_says_nothing_twice(proxy: Proxy) -> None:
+    async with AsyncVigil(proxy.url, api_key=KEY) as vigil:
+        session = await vigil.create(agent_id="slow", user_id="user-1")
+        proxy.faults += [cut_behind(b"event: chunk\n")]
+        assert "".join([text async for text in session.stream("Count!").text()]) == REPLY
+
+
+@on_either_loop
 async def test_a_stream_keeps_what_only_unicode_takes_for_a_line_end(server: ServerProcess) -> None:
     async with AsyncVigil(server.url, api_key=KEY) as vigil:
         session = await vigil.create(agent_id="agent-123", user_id="user-1")

@@ -51,6 +51,14 @@ def test_a_stream_that_breaks_goes_on_where_it_was(proxy: Proxy) -> None:
 
 
 @as_it_is
+def test_a_stream_that_breaks_while_the_agent_talks_says_nothing_twice(proxy: Proxy) -> None:
+    with Vigil(proxy.url, api_key=KEY) as vigil:
+        session = vigil.create(agent_id="slow", user_id="user-1")
+        proxy.faults += [cut_behind(b"event: chunk\n")]
+        assert "".join([text for text in session.stream("Count!").text()]) == REPLY
+
+
+@as_it_is
 def test_a_stream_keeps_what_only_unicode_takes_for_a_line_end(server: ServerProcess) -> None:
     with Vigil(server.url, api_key=KEY) as vigil:
         session = vigil.create(agent_id="agent-123", user_id="user-1")
