@@ -158,7 +158,7 @@ def _all_failures(document: Json) -> list[Failure]:
     found = {
         failure.message: failure
         for response in document["components"]["responses"].values()
-        for failure in _failures(_STATUS_OF[response["description"]], response)
+        for failure in _failures(_STATUS_OF[response["description"].partition(":")[0]], response)
     }
     return sorted(found.values(), key=lambda failure: (failure.status, failure.code))
 
