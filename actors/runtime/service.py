@@ -9,7 +9,8 @@ from vigil.actors.agents.base import AgentEntry
 from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
 from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.directory import Directory, Rules
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.directory import Directory
 from vigil.actors.stores.base import ForgetTombstones, Snapshot, Store
 
 log = structlog.get_logger()
@@ -74,12 +75,12 @@ async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
 
 async def _restore(directory: Directory, snapshot: Snapshot) -> None:
     for record in snapshot.broken:
-        directory.give_up(record)
+        directory.registry.add_broken(record)
     for stone in snapshot.tombstones:
-        directory.tombstones.add(stone)
+        directory.registry.tombstones.add(stone)
     actors = {}
     for n, session in enumerate(snapshot.sessions, 1):
-        actors[session.key] = directory.spawn(session)
+        actors[session.key] = directory.host.spawn(session)
         if n % _CHUNK == 0:
             await trio.lowlevel.checkpoint()
     for pending in snapshot.pending_turns:
@@ -94,12 +95,12 @@ async def _keep_house(directory: Directory) -> None:
         await trio.sleep(max(HOUSEKEEPING_S / directory.clock.scale, 1.0))
         now = directory.clock.now()
         directory.limits.forget_empty(now)
-        directory.tombstones.forget_due(now)
+        directory.registry.tombstones.forget_due(now)
         await _forget_stored(directory)
 
 
 async def _forget_stored(directory: Directory) -> None:
-    forgotten = directory.tombstones.forgotten
+    forgotten = directory.registry.tombstones.forgotten
     while ids := tuple(forgotten[:_CHUNK]):
         try:
             await directory.store.commit([ForgetTombstones(ids)])

@@ -16,7 +16,7 @@ from vigil.actors.callbacks import Callback, await_callback
 from vigil.actors.core.commands import Command, Heartbeat, Renew, Retime, Send, Transition
 from vigil.actors.core.errors import Overloaded, TurnInProgress
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.runtime.directory import Wanted
+from vigil.actors.runtime.creation import Wanted
 from vigil.actors.runtime.mailbox import Saving
 from vigil.server.api import answers, replies
 from vigil.server.api.call import Applied, Call

@@ -293,7 +293,7 @@ async def test_commands_told_before_the_task_runs_are_taken_up_when_it_does(
         expected = SessionNotFound if isinstance(first, End) else Transition
         assert [type(one) for one in got] == [Transition, expected]
         assert directory.counts().active == (not isinstance(first, End))
-        assert sum(len(home.child_tasks) for home in directory._homes) == directory.counts().active
+        assert sum(len(one.child_tasks) for one in directory.host.nurseries) == directory.counts().active
 
 
 async def test_a_command_takes_no_turn_of_the_actors_task(autojump_clock: MockClock) -> None:
@@ -413,7 +413,7 @@ async def test_a_crash_answers_its_batch_and_the_actor_goes_on_from_the_store(
         assert [type(one) for one in got] == [SessionBroken, Transition]
         assert actor.session == before._replace(renewal_count=2, event_id=before.event_id + 1)
         assert isinstance(await other.ask(Heartbeat()), Transition)
-        assert directory.counters.crashes == 1
+        assert directory.publisher.counters.crashes == 1
 
 
 async def test_a_crashed_actor_keeps_its_deadlines(

@@ -15,7 +15,8 @@ from vigil.actors.core.errors import (
 )
 from vigil.actors.core.records import TimeoutPatch, Tombstone
 from vigil.actors.indexes.tombstones import Tombstones
-from vigil.actors.runtime.directory import Counts, Rules
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.registry import Counts
 from vigil.actors.runtime.supervision import RestartBudget
 from vigil.actors.stores.base import ForgetTombstones, InsertSession, RemoveSession
 
