@@ -26,7 +26,7 @@ from vigil.actors.core.expiry import due_at
 from vigil.actors.core.lifecycle import step
 from vigil.actors.core.records import Gone, Session, State, Tombstone, maker
 from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.mailbox import Ask, Mailbox, Saving
+from vigil.actors.runtime.mailbox import Ask, IdempotencyKey, Mailbox
 from vigil.actors.stores.base import (
     InsertMessage,
     RemoveSession,
@@ -40,9 +40,11 @@ from vigil.actors.stores.base import (
 RETRY_S = 1.0  # until something that fell due but could not be committed is tried again
 
 
-def save_answer(key: int, now: int, saving: Saving, transition: Transition) -> SaveAnswer:
+def save_answer(key: int, now: int, idempotency: IdempotencyKey, transition: Transition) -> SaveAnswer:
     """What a command with an idempotency key commits beside its own effects."""
-    return SaveAnswer(saving.scope, saving.key, saving.body_sha256, saving.encode(transition), key, now)
+    return SaveAnswer(
+        idempotency.scope, idempotency.key, idempotency.body_sha256, idempotency.encode(transition), key, now
+    )
 
 
 def end_of(state: Tombstone | Gone) -> VigilError:
@@ -75,10 +77,10 @@ class SessionActor(Mailbox):
 
     __slots__ = ("_bug", "_host", "_not_before", "_scope", "_task", "_under_way", "state")
 
-    def __init__(self, session: Session, home: Host) -> None:
+    def __init__(self, session: Session, host: Host) -> None:
         super().__init__()
         self.state: State = session
-        self._host = home
+        self._host = host
         self._task: trio.lowlevel.Task | None = None
         self._scope: trio.CancelScope | None = None
         self._under_way: _UnderWay | None = _DOWN
@@ -117,12 +119,12 @@ class SessionActor(Mailbox):
             bug, self._bug = self._bug, None
             raise bug
 
-    def re_aim(self) -> None:
+    def reschedule(self) -> None:
         """The clock has jumped: the deadline lies elsewhere on Trio's clock now."""
         if self._scope is not None and isinstance(self.state, Session):
             self._scope.deadline = self._wake_at(self.state)
 
-    def condemn(self, damage: RecordDamaged) -> None:
+    def take_out_of_service(self, damage: RecordDamaged) -> None:
         """What is stored of it cannot be read: its supervisor takes it out of service."""
         if self._under_way is None:
             self._crash(damage, ())
@@ -132,9 +134,9 @@ class SessionActor(Mailbox):
     def _wake_at(self, session: Session) -> float:
         return max(self._host.clock.deadline(due_at(session)), self._not_before)
 
-    def _tick(self, then: Callback[Transition]) -> None:
+    def _tick(self, on_result: Callback[Transition]) -> None:
         """What fell due comes before all that waits."""
-        self._asks = [Ask(Tick(), then, None), *self._asks]
+        self._asks = [Ask(Tick(), on_result, None), *self._asks]
         if self._under_way is None:
             self._start_batch(self.take())
 
@@ -180,7 +182,7 @@ class SessionActor(Mailbox):
         if error is not None:
             return self._not_committed(error, asks)
         try:
-            self._settle(transitions)
+            self._apply(transitions)
         except Exception as bug:
             return self._crash(bug, asks)
         for ask, transition in zip(asks, transitions, strict=True):
@@ -195,12 +197,12 @@ class SessionActor(Mailbox):
             ask.fail(error)
         return self._resume()
 
-    def _settle(self, transitions: Sequence[Transition]) -> None:
+    def _apply(self, transitions: Sequence[Transition]) -> None:
         before, after = self.session, transitions[-1].state
         self.state = after
         try:
             if isinstance(after, Session) and (before.warned or after.config is not before.config):
-                self._aim_earlier(after)  # anything else only puts off what is due
+                self._wake_earlier(after)  # anything else only puts off what is due
             self._host.on_committed(self, before, transitions)
         except Exception:
             self.state = before  # what its supervisor and the directory know; the store is read anew
@@ -260,7 +262,7 @@ class SessionActor(Mailbox):
             while self._under_way is not None and self._under_way is not _DOWN:
                 await self._parked()
 
-    def _aim_earlier(self, after: Session) -> None:
+    def _wake_earlier(self, after: Session) -> None:
         """A later deadline is left alone: the actor wakes at the old one and looks again."""
         if self._scope is not None:
             wake_at = self._wake_at(after)
@@ -281,8 +283,8 @@ def _writes(before: Session, now: int, asks: Sequence[Ask], transitions: Sequenc
     for ask, transition in zip(asks, transitions, strict=True):
         if transition.message is not None or transition.turn is not None:
             writes.extend(_message_writes(before.key, transition))
-        if ask.saving is not None and transition.refusal is None:
-            writes.append(save_answer(before.key, now, ask.saving, transition))
+        if ask.idempotency is not None and transition.refusal is None:
+            writes.append(save_answer(before.key, now, ask.idempotency, transition))
     return writes
 
 

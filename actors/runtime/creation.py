@@ -16,7 +16,7 @@ from vigil.actors.core.lifecycle import begin
 from vigil.actors.core.records import Session, TimeoutConfig, TimeoutPatch
 from vigil.actors.runtime.actor import save_answer
 from vigil.actors.runtime.host import ActorHost
-from vigil.actors.runtime.mailbox import Saving
+from vigil.actors.runtime.mailbox import IdempotencyKey
 from vigil.actors.runtime.publisher import Publisher
 from vigil.actors.runtime.registry import Registry
 from vigil.actors.stores.base import InsertSession, Store, Write
@@ -63,14 +63,20 @@ class Creation:
         self._under_way = 0  # creations whose commit is not done: they count towards the bound
 
     def begin(
-        self, wanted: Wanted, now: int, then: Callback[Transition], saving: Saving | None = None
+        self,
+        wanted: Wanted,
+        now: int,
+        on_result: Callback[Transition],
+        idempotency: IdempotencyKey | None = None,
     ) -> None:
         """Commit a new session and start its actor. It begins at `now`, the instant at which it was admitted.
 
-        `then` gets the transition once it is committed; or Overloaded at the bound, StoreUnavailable.
+        `on_result` gets the transition once it is committed; or Overloaded at the bound, StoreUnavailable.
         """
         if self._registry.live_count + self._under_way >= self._rules.session_max:
-            then(Overloaded(f"The server holds its {self._rules.session_max} sessions", retry_after_s=60))
+            on_result(
+                Overloaded(f"The server holds its {self._rules.session_max} sessions", retry_after_s=60)
+            )
             return
         transition = begin(self._new_session(wanted, now))
 
@@ -79,10 +85,10 @@ class Creation:
             if error is None:
                 self._host.spawn(transition.session)
                 self._publisher.created(transition)
-            then(transition if error is None else error)
+            on_result(transition if error is None else error)
 
         self._under_way += 1
-        self._store.submit(_writes(transition, saving), committed)
+        self._store.submit(_writes(transition, idempotency), committed)
 
     def _new_session(self, wanted: Wanted, now: int) -> Session:
         key, self._next_key = self._next_key, self._next_key + 1
@@ -101,9 +107,9 @@ class Creation:
         )
 
 
-def _writes(transition: Transition, saving: Saving | None) -> list[Write]:
+def _writes(transition: Transition, idempotency: IdempotencyKey | None) -> list[Write]:
     session = transition.session
     writes: list[Write] = [InsertSession(session)]
-    if saving is not None:
-        writes.append(save_answer(session.key, session.created_at, saving, transition))
+    if idempotency is not None:
+        writes.append(save_answer(session.key, session.created_at, idempotency, transition))
     return writes

@@ -29,7 +29,7 @@ from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.creation import Creation, Rules, Wanted
 from vigil.actors.runtime.host import ActorHost
 from vigil.actors.runtime.idempotency import Keys
-from vigil.actors.runtime.mailbox import Saving
+from vigil.actors.runtime.mailbox import IdempotencyKey
 from vigil.actors.runtime.publisher import Publisher, only_event
 from vigil.actors.runtime.registry import Registry
 from vigil.actors.stores.base import Store
@@ -71,12 +71,17 @@ class Directory:
         self.begin, self.end = self.creation.begin, self.host.end
 
     async def create(
-        self, agent_id: str, user_id: str, metadata: str, patch: TimeoutPatch, saving: Saving | None = None
+        self,
+        agent_id: str,
+        user_id: str,
+        metadata: str,
+        patch: TimeoutPatch,
+        idempotency: IdempotencyKey | None = None,
     ) -> Transition:
         """`begin` now, waited for."""
         wanted, now = Wanted(self.agent(agent_id), user_id, metadata, patch), self.clock.now()
         await trio.lowlevel.checkpoint()  # however quick the store is, others have their turn
-        return await await_callback(lambda then: self.begin(wanted, now, then, saving))
+        return await await_callback(lambda on_result: self.begin(wanted, now, on_result, idempotency))
 
     def agent(self, agent_id: str) -> AgentEntry:
         """Raises AgentNotFound."""

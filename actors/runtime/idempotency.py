@@ -2,7 +2,7 @@
 
 with keys.claim(scope, key):            raises KeyInFlight while the first request is not committed
     saved = await keys.saved(...)       the earlier answer, or None; raises KeyReused for another body
-    ... commit the command with its Saving
+    ... commit the command with its IdempotencyKey
 """
 
 from collections.abc import Iterator

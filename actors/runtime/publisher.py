@@ -66,7 +66,7 @@ class Publisher:
     def _note_turn(self, actor: SessionActor, transition: Transition, at: int, turn: TurnState) -> None:
         message = transition.message
         if turn in TURN_ENDS:
-            self.turns.settle(actor.state.id, at)
+            self.turns.on_end_committed(actor.state.id, at)
         elif message and at == message.created_at and turn in OWED and isinstance(actor.state, Session):
             self.turns.submit(actor, message, turn)
 

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, NoReturn
 
 from vigil.actors.core.errors import SessionBroken, SessionExpired, SessionNotFound
 from vigil.actors.core.expiry import Phase, phase
-from vigil.actors.core.lifecycle import tombstone
+from vigil.actors.core.lifecycle import tombstone_of
 from vigil.actors.core.records import Session, Tombstone
 from vigil.actors.indexes.session_index import SessionIndex, merged
 from vigil.actors.indexes.sharded_dict import ShardedDict
@@ -57,7 +57,7 @@ class Registry:
         if actor is None:
             self._raise_why_not_live(session_id)
         if phase(actor.state, self._clock.now() if now is None else now) is Phase.DUE:
-            raise SessionExpired(tombstone(actor.session))  # its timer was not served yet
+            raise SessionExpired(tombstone_of(actor.session))  # its timer was not served yet
         return actor
 
     def actor(self, session_id: str) -> SessionActor | None:
@@ -117,9 +117,9 @@ class Registry:
     # --- private
 
     def _raise_why_not_live(self, session_id: str) -> NoReturn:
-        left = self.tombstones.get(session_id, self._clock.now())
-        if left is not None:
-            raise SessionExpired(left)
+        tombstone = self.tombstones.get(session_id, self._clock.now())
+        if tombstone is not None:
+            raise SessionExpired(tombstone)
         if session_id in self.broken:
             raise SessionBroken(session_id, self.broken[session_id].why)
         raise SessionNotFound(session_id)

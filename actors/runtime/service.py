@@ -76,8 +76,8 @@ async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
 async def _restore(directory: Directory, snapshot: Snapshot) -> None:
     for record in snapshot.broken:
         directory.registry.add_broken(record)
-    for stone in snapshot.tombstones:
-        directory.registry.tombstones.add(stone)
+    for tombstone in snapshot.tombstones:
+        directory.registry.tombstones.add(tombstone)
     actors = {}
     for n, session in enumerate(snapshot.sessions, 1):
         actors[session.key] = directory.host.spawn(session)
@@ -117,7 +117,7 @@ async def _follow_wall(directory: Directory) -> None:
         await trio.sleep(WALL_CLOCK_S)
         if directory.clock.follow_wall():
             for n, actor in enumerate(directory.actors(), 1):
-                actor.re_aim()
+                actor.reschedule()
                 if n % _CHUNK == 0:
                     await trio.lowlevel.checkpoint()
 

@@ -34,7 +34,7 @@ class RestartBudget:
         self._crashes.pop(session_id, None)
 
 
-class Ward(Protocol):
+class SupervisingHost(Protocol):
     """Where the actors live."""
 
     clock: ScaledClock
@@ -51,7 +51,7 @@ class Ward(Protocol):
         """It will not run again until the server is started anew."""
 
 
-async def supervise(actor: SessionActor, ward: Ward) -> None:
+async def supervise(actor: SessionActor, host: SupervisingHost) -> None:
     """Run an actor until its session is over, whatever happens to it on the way.
 
     Cancelled, it refuses those who wait and those who come later with Overloaded: nobody waits for an answer that
@@ -65,26 +65,26 @@ async def supervise(actor: SessionActor, ward: Ward) -> None:
                 why: str | None = str(damage)
             except Exception:
                 log.exception("an actor crashed", session_id=actor.state.id)
-                ward.crashed(actor)
-                why = await _restart(actor, ward)
+                host.crashed(actor)
+                why = await _restart(actor, host)
             if why:
                 log.error(
                     "a session is quarantined: 500 until it is deleted", session_id=actor.state.id, why=why
                 )
-                return ward.quarantine(actor, why)
+                return host.quarantine(actor, why)
     except trio.Cancelled:
         actor.close(Overloaded("The server is stopping"))
         raise
 
 
-async def _restart(actor: SessionActor, ward: Ward) -> str | None:
+async def _restart(actor: SessionActor, host: SupervisingHost) -> str | None:
     """Give the actor its stored state again. Gives the reason when it must not run."""
-    if ward.budget.exceeded(actor.state.id, ward.clock.now()):
+    if host.budget.exceeded(actor.state.id, host.clock.now()):
         return f"its actor crashed {CRASHES_MAX} times within a minute"
     key = actor.session.key
     while True:
         try:
-            session, pending = await ward.store.session(key), await ward.store.pending_turns(key)
+            session, pending = await host.store.session(key), await host.store.pending_turns(key)
         except StoreUnavailable:
             await trio.sleep(RETRY_S)
         except RecordDamaged as damage:
@@ -93,5 +93,5 @@ async def _restart(actor: SessionActor, ward: Ward) -> str | None:
             break
     if session is None:
         return "its record is gone from the store"
-    ward.restarted(actor, session, pending)
+    host.restarted(actor, session, pending)
     return None

@@ -618,9 +618,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def change(handler: Handler, session: Session, asked: Any, now: int) -> Transition:
         done = handler(session, asked, now)
-        stone = done.state
-        assert isinstance(stone, Tombstone)
-        late = stone._replace(expires_at=now)
+        tombstone = done.state
+        assert isinstance(tombstone, Tombstone)
+        late = tombstone._replace(expires_at=now)
         return done._replace(state=late, refusal=SessionExpired(late) if done.refusal else None)
 
     for command in (Tick, Send, Heartbeat, Renew, Retime):

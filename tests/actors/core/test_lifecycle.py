@@ -164,8 +164,8 @@ CELLS: dict[tuple[Phase, type[Command]], Cell] = {
     (GONE, End): Cell(GONE, refusal=SessionNotFound),
     (GONE, Tick): Cell(GONE),
 }
-STONE = Tombstone("s-1", "agent", "user", T0, at(5), "inactivity", T0, 0)
-STATES: dict[Phase, State] = {LIVE: new(), DUE: new(timeout=10), EXPIRED: STONE, GONE: Gone("s-1")}
+TOMBSTONE = Tombstone("s-1", "agent", "user", T0, at(5), "inactivity", T0, 0)
+STATES: dict[Phase, State] = {LIVE: new(), DUE: new(timeout=10), EXPIRED: TOMBSTONE, GONE: Gone("s-1")}
 
 
 def test_the_table_and_this_test_have_every_phase_times_every_command() -> None:
@@ -535,10 +535,10 @@ def test_a_tombstone_has_what_a_410_tells_and_counts_from_expires_at_however_lat
 
 def test_an_expired_session_answers_the_same_every_time_until_delete_removes_it() -> None:
     for _ in range(3):
-        refusal = step(STONE, Heartbeat(), at(60)).refusal
+        refusal = step(TOMBSTONE, Heartbeat(), at(60)).refusal
         assert isinstance(refusal, SessionExpired)
-        assert refusal.tombstone is STONE
-    assert step(STONE, End(), at(60)) == Transition(Gone("s-1"))
+        assert refusal.tombstone is TOMBSTONE
+    assert step(TOMBSTONE, End(), at(60)) == Transition(Gone("s-1"))
     assert isinstance(step(Gone("s-1"), End(), at(60)).refusal, SessionNotFound)
 
 
@@ -772,9 +772,9 @@ def compare(life: Life, model: Model) -> None:
         assert (session.last_activity, session.renewed_at) == (model.active, model.renewed)
         assert session.event_id == len(life.events)
     elif isinstance(life.state, Tombstone):
-        stone = life.state
-        assert (stone.reason, stone.expires_at) == (model.ended, model.deadline())
-        assert (stone.last_activity, stone.renewal_count) == (model.active, model.renewals)
+        tombstone = life.state
+        assert (tombstone.reason, tombstone.expires_at) == (model.ended, model.deadline())
+        assert (tombstone.last_activity, tombstone.renewal_count) == (model.active, model.renewals)
     else:
         assert model.ended == "deleted"
 

@@ -474,9 +474,9 @@ async def test_damage_beside_the_sessions_costs_only_what_is_damaged(path: Path)
     store = SqliteStore(path)
     await store.start(anchor)
     for key in (1, 2, 3, 4):
-        stone = Tombstone(f"id-{key}", "agent-123", "user-1", NOW, NOW + key, "inactivity", NOW, 0)
+        tombstone = Tombstone(f"id-{key}", "agent-123", "user-1", NOW, NOW + key, "inactivity", NOW, 0)
         await store.commit([InsertSession(session(key)), SaveWindow("user", f"user-{key}", (NOW,))])
-        await store.commit([RemoveSession(key, stone)])
+        await store.commit([RemoveSession(key, tombstone)])
     await store.close()
     damage(path, "UPDATE tombstones SET reason = 'boredom' WHERE id = 'id-1'")
     damage(path, "UPDATE tombstones SET user_id = CAST(x'ff41' AS TEXT) WHERE id = 'id-3'")
@@ -485,7 +485,7 @@ async def test_damage_beside_the_sessions_costs_only_what_is_damaged(path: Path)
     store = SqliteStore(path)
     assert store.anchor is None
     snapshot = await store.start(anchor)
-    assert [stone.id for stone in snapshot.tombstones] == ["id-2", "id-4"]
+    assert [tombstone.id for tombstone in snapshot.tombstones] == ["id-2", "id-4"]
     assert [window.subject for window in snapshot.windows] == ["user-1", "user-3", "user-4"]
     await store.close()
 
