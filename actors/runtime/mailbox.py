@@ -1,7 +1,8 @@
 """A session's bounded queue of asks.
 
-An ask is always answered, and cannot be taken back: what an actor has taken up may be committed already, whoever still
-listens.
+Owns the order of commands and the bound on how many wait. Refuses to know what a command does.
+
+An ask is always answered, exactly once. It cannot be taken back, because the actor may have committed it already.
 
     sender                                   actor
     mailbox.tell(command, on_result)   ->     for ask in mailbox.take():
@@ -53,7 +54,7 @@ class Ask:
 
 
 class Mailbox:
-    """First in, first out. Empty, it holds nothing: a million of them wait."""
+    """First in, first out. Empty, it holds a shared tuple and no list of its own: most of a million are empty."""
 
     __slots__ = ("_asks", "_end")
 
@@ -75,10 +76,10 @@ class Mailbox:
         always: bool = False,
         first: Sequence[tuple[Command, Callback[Transition]]] = (),
     ) -> None:
-        """Have one command carried out; `on_result` gets its result once, at once or later, and must not raise.
+        """Have one command carried out. `on_result` is called once, perhaps before this returns, and must not raise.
 
-        `always` is for a session's one running turn and its own timer, which need no bound. What comes `first` is
-        carried out right before it, at the same instant and in the same commit.
+        `always` passes the bound; it is for a session's running turn and its timer, of which there is one each. The
+        commands of `first` are carried out right before this one, at the same instant and in the same commit.
         """
         if self._end is not None:
             on_result(self._end)
@@ -91,11 +92,11 @@ class Mailbox:
     async def ask(
         self, command: Command, idempotency: IdempotencyKey | None = None, *, always: bool = False
     ) -> Transition:
-        """`tell`, waited for. Cannot be cancelled."""
+        """`tell`, waited for: gives the transition, or raises the error. Cannot be cancelled."""
         return await await_callback(partial(self._tell, command, idempotency, always))
 
     def take(self) -> Sequence[Ask]:
-        """All asks that wait."""
+        """Remove and give all asks that wait."""
         asks, self._asks = self._asks, ()
         return asks
 
@@ -110,7 +111,7 @@ class Mailbox:
             ask.fail(error)
 
     def _enqueue(self, asks: Sequence[Ask]) -> None:
-        """They are taken together, when the actor comes to them."""
+        """Add them to those that wait. They stay together: `take` gives all or none."""
         self._asks = [*self._asks, *asks]
 
     def _tell(
