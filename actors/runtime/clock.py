@@ -32,7 +32,7 @@ class ScaledClock:
 
     @classmethod
     def resume(cls, anchor: Anchor | None, *, wall: Callable[[], int], scale: float = 1.0) -> "ScaledClock":
-        """Continue from a stored anchor, with the time since then counted at `scale`; without one, from the wall clock."""
+        """Continue from a stored anchor, the time since then counted at `scale`; without one, from the wall clock."""
         wall_ms = wall()
         if anchor is None:
             return cls(wall_ms, scale=scale, wall=wall)

@@ -37,7 +37,7 @@ from vigil.actors.turns.turns import Turns
 
 
 class Directory:
-    """All sessions of one service. Its turns are tasks of `nursery`, its actors of all `homes` alike.
+    """All sessions of one service. Its turns are tasks of `nursery`, its actors are spread over `actor_nurseries`.
 
     What a request calls is bound to the part that does it when the directory is made, not forwarded by a method: that
     saves a call on every request.
@@ -54,7 +54,7 @@ class Directory:
         new_id: Callable[[], str],
         next_key: int,
         nursery: trio.Nursery,
-        homes: Sequence[trio.Nursery],
+        actor_nurseries: Sequence[trio.Nursery],
     ) -> None:
         self._agents = agents
         self.store, self.clock, self.limits, self.new_id = store, clock, limits, new_id
@@ -63,7 +63,7 @@ class Directory:
         self.hub = Hub(lambda session_id: only_event(registry.live(session_id), next_key))
         self.turns = Turns(agents, store, clock.now, self.hub, new_id, nursery)
         self.publisher = Publisher(self.hub, self.turns, next_key)
-        self.host = ActorHost(store, clock, limits, registry, self.publisher, homes)
+        self.host = ActorHost(store, clock, limits, registry, self.publisher, actor_nurseries)
         self.creation = Creation(store, rules, new_id, next_key, registry, self.publisher, self.host)
 
         self.find, self.actors, self.agent_of = registry.find, registry.actors, registry.agent_of

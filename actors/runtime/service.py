@@ -21,7 +21,7 @@ log = structlog.get_logger()
 HOUSEKEEPING_S = 60.0  # of session time, but at most once a real second
 WALL_CLOCK_S = 1.0
 ANCHOR_S = 30.0  # between anchors of an idle server whose clock runs at the wall clock's pace
-HOMES = 32  # nurseries that share the actors
+ACTOR_NURSERIES = 32  # nurseries that share the actors
 _CHUNK = 1000
 
 
@@ -52,7 +52,7 @@ async def run(
             new_id=new_id,
             next_key=snapshot.next_key,
             nursery=nursery,
-            homes=[await nursery.start(_home) for _ in range(HOMES)],
+            actor_nurseries=[await nursery.start(_actor_nursery) for _ in range(ACTOR_NURSERIES)],
         )
         await _restore(directory, snapshot)
         nursery.start_soon(_keep_house, directory)
@@ -69,7 +69,7 @@ async def run(
         log.error("rate-limit windows are not saved and will start empty", why=why)  # noqa: TRY400  no bug
 
 
-async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+async def _actor_nursery(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
     """A nursery for some of the actors.
 
     Trio keeps a nursery's tasks in a set, and a set that grows is copied while all wait: 100 ms at 629 000 tasks.
