@@ -68,7 +68,7 @@ if Session._fields[_LAST_ACTIVITY:] != (
     raise TypeError("a field of Session was moved: mend the slices in core.lifecycle")
 
 
-def tombstone(session: Session) -> Tombstone:
+def tombstone_of(session: Session) -> Tombstone:
     return Tombstone(
         session.id,
         session.agent_id,
@@ -211,29 +211,29 @@ def _end(session: Session, _command: End, now: int) -> Transition:
 
 
 def _expire(session: Session, _command: Command, now: int) -> Transition:
-    stone = tombstone(session)
-    news = Expired(stone.expires_at, stone.reason)
-    return Transition(stone, (Event(session.event_id + 1, session.id, now, news),))
+    tombstone = tombstone_of(session)
+    news = Expired(tombstone.expires_at, tombstone.reason)
+    return Transition(tombstone, (Event(session.event_id + 1, session.id, now, news),))
 
 
 def _expire_and_refuse(session: Session, command: Command, now: int) -> Transition:
-    return _expire(session, command, now)._replace(refusal=SessionExpired(tombstone(session)))
+    return _expire(session, command, now)._replace(refusal=SessionExpired(tombstone_of(session)))
 
 
 def _expire_and_forget(session: Session, command: Command, now: int) -> Transition:
     return _expire(session, command, now)._replace(state=Gone(session.id))
 
 
-def _forget(stone: Tombstone, _command: End, _now: int) -> Transition:
-    return Transition(Gone(stone.id))
+def _forget(tombstone: Tombstone, _command: End, _now: int) -> Transition:
+    return Transition(Gone(tombstone.id))
 
 
 def _stay(state: State, _command: Tick, _now: int) -> Transition:
     return Transition(state)
 
 
-def _refuse_expired(stone: Tombstone, _command: Command, _now: int) -> Transition:
-    return Transition(stone, refusal=SessionExpired(stone))
+def _refuse_expired(tombstone: Tombstone, _command: Command, _now: int) -> Transition:
+    return Transition(tombstone, refusal=SessionExpired(tombstone))
 
 
 def _refuse_gone(gone: Gone, _command: Command, _now: int) -> Transition:

@@ -13,7 +13,7 @@ Record = TypeVar("Record", bound=tuple[Any, ...])
 def maker(kind: type[Record]) -> Callable[[Iterable[Any]], Record]:
     """Makes a NamedTuple from all of its fields in their order, in a third of the time that its constructor takes.
 
-    For what every request makes. Nothing checks how many fields there are.
+    For what every request makes. It counts no fields: `tests/test_maker.py` does, in the source of all callers.
     """
     return partial(tuple.__new__, kind)
 

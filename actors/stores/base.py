@@ -61,8 +61,8 @@ class SaveWindow(NamedTuple):
     admitted_at: tuple[int, ...]
 
 
-class TakeRoom(NamedTuple):
-    """Nothing in the end; but the commit needs the room on the disk that a long message would."""
+class ProbeDiskSpace(NamedTuple):
+    """Leaves nothing behind, but its commit fails when the disk has no room for a long message."""
 
 
 Write = (
@@ -74,7 +74,7 @@ Write = (
     | RemoveSession
     | ForgetTombstones
     | SaveWindow
-    | TakeRoom
+    | ProbeDiskSpace
 )
 
 

@@ -22,12 +22,12 @@ from vigil.actors.stores.base import (
     InsertSession,
     Page,
     PendingTurn,
+    ProbeDiskSpace,
     RemoveSession,
     SaveAnswer,
     SavedAnswer,
     SaveWindow,
     Snapshot,
-    TakeRoom,
     UpdateSession,
     UpdateTurn,
     Write,
@@ -196,7 +196,7 @@ _APPLY: dict[type[Write], Callable[[MemoryStore, Any], None]] = {
     RemoveSession: MemoryStore._remove_session,
     ForgetTombstones: MemoryStore._forget_tombstones,
     SaveWindow: MemoryStore._save_window,
-    TakeRoom: lambda _store, _write: None,
+    ProbeDiskSpace: lambda _store, _write: None,
 }
 
 

@@ -48,13 +48,13 @@ class Committer(Protocol):
     def session(self) -> Session:
         """The session, while it lives."""
 
-    def tell(self, command: Command, then: Callback[Transition], *, always: bool) -> None:
+    def tell(self, command: Command, on_result: Callback[Transition], *, always: bool) -> None:
         """`ask` for a callback."""
 
     async def ask(self, command: Command, *, always: bool) -> object:
         """Commit the effects of one command. Raises VigilError. Cannot be cancelled."""
 
-    def condemn(self, damage: RecordDamaged) -> None:
+    def take_out_of_service(self, damage: RecordDamaged) -> None:
         """Take the session out of service: what is stored of it cannot be read."""
 
 
@@ -101,7 +101,7 @@ class _Owed:
     far behind: many of them, with all that people attach, are not kept twice.
     """
 
-    __slots__ = ("begins_as", "created_at", "end", "id", "message", "scope", "settled", "speech")
+    __slots__ = ("begins_as", "created_at", "end", "end_committed", "id", "message", "scope", "speech")
 
     def __init__(self, id: str, created_at: int, begins_as: TurnState, message: Message | None) -> None:  # noqa: A002
         self.id = id
@@ -111,12 +111,12 @@ class _Owed:
         self.scope = trio.CancelScope()  # of its turn
         self.speech: _Speech | None = None  # once the agent is asked
         self.end: TurnState = ""  # the one of TURN_ENDS that the actor was asked to commit
-        self.settled: trio.Event | None = None  # set with the end of a turn that was cancelled
+        self.end_committed: trio.Event | None = None  # set with the end of a turn that was cancelled
 
     def over(self) -> None:
         """Its end is committed."""
-        if self.settled is not None:
-            self.settled.set()
+        if self.end_committed is not None:
+            self.end_committed.set()
 
 
 class _Queue:
@@ -218,7 +218,7 @@ class Turns:
             queue.scope = trio.CancelScope()
             self._nursery.start_soon(self._work, actor, queue, queue.scope)
 
-    def settle(self, session_id: str, created_at: int) -> None:
+    def on_end_committed(self, session_id: str, created_at: int) -> None:
         """The end of the turn of the message at `created_at` is committed and published: it is owed no more."""
         queue = self._queues.get(session_id)
         if queue is None:
@@ -268,27 +268,27 @@ class Turns:
         queue = self._queues.get(session_id)
         return next((owed for owed in queue.owed if owed.id == message_id), None) if queue else None
 
-    def _tell_to_cancel(self, actor: Committer, owed: _Owed, then: Callback[Transition]) -> None:
-        actor.tell(*self._cancellation(actor, owed, then), always=True)
+    def _tell_to_cancel(self, actor: Committer, owed: _Owed, on_result: Callback[Transition]) -> None:
+        actor.tell(*self._cancellation(actor, owed, on_result), always=True)
 
-    def _cancellation(self, actor: Committer, owed: _Owed, then: Callback[Transition]) -> Cancel:
+    def _cancellation(self, actor: Committer, owed: _Owed, on_result: Callback[Transition]) -> Cancel:
         """Stops the turn and what it says. Its end has to be asked of the actor at once."""
         owed.end = "cancelled"
-        if owed.settled is None:
-            owed.settled = trio.Event()
+        if owed.end_committed is None:
+            owed.end_committed = trio.Event()
         owed.scope.cancel()
         said = owed.speech.cut() if owed.speech is not None else ""
         command = CancelTurn(owed.created_at, owed.id, self._new_id(), said)
-        return command, partial(self._cancelled, actor, owed, then)
+        return command, partial(self._cancelled, actor, owed, on_result)
 
     def _cancelled(
-        self, actor: Committer, owed: _Owed, then: Callback[Transition], outcome: Transition | Exception
+        self, actor: Committer, owed: _Owed, on_result: Callback[Transition], outcome: Transition | Exception
     ) -> None:
         """A turn that was stopped stays stopped: what could not be committed is tried again, whoever asks."""
         if isinstance(outcome, StoreUnavailable | Overloaded):
             owed.end = ""
             self._nursery.start_soon(self._cancel_later, actor, owed)
-        then(outcome)
+        on_result(outcome)
 
     async def _cancel_later(self, actor: Committer, owed: _Owed) -> None:
         await trio.sleep(RETRY_S)
@@ -309,8 +309,8 @@ class Turns:
                 owed = queue.owed[0]
                 with owed.scope:
                     await self._take_turn(actor, owed)
-                if owed.settled is not None:
-                    await owed.settled.wait()
+                if owed.end_committed is not None:
+                    await owed.end_committed.wait()
             queue.working = False
             self._drop_if_idle(actor.state.id, queue)
 
@@ -368,7 +368,7 @@ class Turns:
         except AgentFailed:
             raise
         except RecordDamaged as damage:
-            actor.condemn(damage)
+            actor.take_out_of_service(damage)
             raise AgentFailed("The session's history cannot be read") from None
         except Exception:
             log.exception("an agent crashed", agent_id=entry.id, session_id=session.id)

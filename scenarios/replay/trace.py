@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import FinishReason, TimeoutConfig, TimeoutPatch
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.scenarios.errors import ScenarioError
 from vigil.server.recording.recorder import FORMAT
 

@@ -88,13 +88,13 @@ class Failure(NamedTuple):
 
 
 def _expired(error: SessionExpired) -> dict[str, Any]:
-    stone = error.tombstone
+    tombstone = error.tombstone
     return {
-        "sessionId": stone.id,
-        "expiresAt": iso(stone.expires_at),
-        "reason": stone.reason,
-        "lastActivity": iso(stone.last_activity),
-        "renewalCount": stone.renewal_count,
+        "sessionId": tombstone.id,
+        "expiresAt": iso(tombstone.expires_at),
+        "reason": tombstone.reason,
+        "lastActivity": iso(tombstone.last_activity),
+        "renewalCount": tombstone.renewal_count,
     }
 
 

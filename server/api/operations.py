@@ -16,8 +16,8 @@ from vigil.actors.callbacks import Callback, await_callback
 from vigil.actors.core.commands import Command, Heartbeat, Renew, Retime, Send, Transition
 from vigil.actors.core.errors import Overloaded, TurnInProgress
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.runtime.directory import Wanted
-from vigil.actors.runtime.mailbox import Saving
+from vigil.actors.runtime.creation import Wanted
+from vigil.actors.runtime.mailbox import IdempotencyKey
 from vigil.server.api import answers, replies
 from vigil.server.api.call import Applied, Call
 from vigil.server.api.results import Deferred, Streaming
@@ -35,7 +35,7 @@ from vigil.server.input.schemas import (
 class Tell(Protocol):
     """Tells an actor, or the directory, a command."""
 
-    def __call__(self, then: Callback[Transition], saving: Saving | None = None) -> None: ...
+    def __call__(self, then: Callback[Transition], saving: IdempotencyKey | None = None) -> None: ...
 
 
 _HEARTBEAT = Heartbeat()
@@ -120,7 +120,7 @@ def send_message(call: Call) -> Deferred | Streaming:
 
 
 def _send_with_turn(
-    call: Call, command: Send, then: Callback[Transition], saving: Saving | None = None
+    call: Call, command: Send, then: Callback[Transition], saving: IdempotencyKey | None = None
 ) -> None:
     """Tell the actor, with room for the agent's turn claimed until it is known what became of the message."""
     turns, when_busy = call.directory.turns, call.body.when_busy
@@ -232,5 +232,5 @@ async def _once(
             return saved
         if ready is not None:
             await ready()
-        saving = Saving(scope, key, digest, encode)
+        saving = IdempotencyKey(scope, key, digest, encode)
         return encode(await await_callback(lambda then: tell(then, saving)))

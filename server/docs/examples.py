@@ -24,7 +24,7 @@ from vigil.actors.core.errors import (
 )
 from vigil.actors.core.quotas import Refused
 from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone
-from vigil.actors.runtime.directory import Counts, Listing
+from vigil.actors.runtime.registry import Counts, Listing
 from vigil.actors.stores.base import Page
 from vigil.server.api import answers
 from vigil.server.api.auth import Forbidden, Unauthenticated

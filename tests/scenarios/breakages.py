@@ -31,10 +31,10 @@ from vigil.actors.core.records import Message, Session, State, TimeoutConfig, Ti
 from vigil.actors.hub.hub import Chunk, Hub, Notice
 from vigil.actors.indexes.tombstones import Tombstones
 from vigil.actors.limits.limiter import Limits, Window
-from vigil.actors.runtime import directory as directories
-from vigil.actors.runtime import idempotency, service
-from vigil.actors.runtime.directory import Directory
+from vigil.actors.runtime import creation, idempotency, service
+from vigil.actors.runtime.host import ActorHost
 from vigil.actors.runtime.idempotency import Keys
+from vigil.actors.runtime.registry import Listing, Registry
 from vigil.actors.stores.base import Page, SaveWindow
 from vigil.actors.stores.memory import MemoryStore
 from vigil.actors.turns import turns
@@ -259,7 +259,7 @@ def _(patch: Patch) -> None:
     def merge(_config: TimeoutConfig, change: TimeoutPatch) -> TimeoutConfig:
         return real(_DEFAULTS, change)
 
-    patch.setattr(lifecycle, "merge", merge)  # creation goes by the directory's own name for it
+    patch.setattr(lifecycle, "merge", merge)  # creation has a name of its own for it
 
 
 @_breaks(3, "patch-into-the-past-is-accepted", "a PATCH may end the session by the way")
@@ -290,7 +290,7 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     real = expiry.merge
-    patch.setattr(directories, "merge", lambda _config, change: real(_DEFAULTS, change))
+    patch.setattr(creation, "merge", lambda _config, change: real(_DEFAULTS, change))
 
 
 @_breaks(3, "tombstones-last-an-hour", "an expired session is 404 after an hour")
@@ -315,13 +315,13 @@ def _(patch: Patch) -> None:
 
 @_breaks(3, "delete-leaves-the-tombstone", "DELETE of an expired session says 200 and removes nothing")
 def _(patch: Patch) -> None:
-    real = Directory._end_what_is_left
+    real = ActorHost._end_what_is_left
 
-    async def leave(self: Directory, session_id: str) -> None:
-        if self.tombstones.get(session_id, self.clock.now()) is None:
+    async def leave(self: ActorHost, session_id: str) -> None:
+        if self._registry.tombstones.get(session_id, self.clock.now()) is None:
             await real(self, session_id)
 
-    patch.setattr(Directory, "_end_what_is_left", leave)
+    patch.setattr(ActorHost, "_end_what_is_left", leave)
 
 
 # --- messages
@@ -625,9 +625,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def change(handler: Handler, session: Session, asked: Any, now: int) -> Transition:
         done = handler(session, asked, now)
-        stone = done.state
-        assert isinstance(stone, Tombstone)
-        late = stone._replace(expires_at=now)
+        tombstone = done.state
+        assert isinstance(tombstone, Tombstone)
+        late = tombstone._replace(expires_at=now)
         return done._replace(state=late, refusal=SessionExpired(late) if done.refusal else None)
 
     for command in (Tick, Send, Heartbeat, Renew, Retime):
@@ -636,16 +636,16 @@ def _(patch: Patch) -> None:
 
 @_breaks(10, "expiring-soon-is-never-more", "health counts nobody as expiring soon")
 def _(patch: Patch) -> None:
-    real = Directory.counts
-    patch.setattr(Directory, "counts", lambda self: real(self)._replace(expiring_soon=0))
+    real = Registry.counts
+    patch.setattr(Registry, "counts", lambda self: real(self)._replace(expiring_soon=0))
 
 
 @_breaks(1, "total-counts-the-page", "a list's total is how many it shows")
 def _(patch: Patch) -> None:
-    real = Directory.page
+    real = Registry.page
 
-    def page(self: Directory, *where: Any, **cut: Any) -> directories.Listing:
+    def page(self: Registry, *where: Any, **cut: Any) -> Listing:
         listing = real(self, *where, **cut)
         return listing._replace(total=len(listing.sessions))
 
-    patch.setattr(Directory, "page", page)
+    patch.setattr(Registry, "page", page)

@@ -23,10 +23,10 @@ from vigil.actors.stores.base import (
     InsertMessage,
     InsertSession,
     PendingTurn,
+    ProbeDiskSpace,
     RemoveSession,
     SaveAnswer,
     SaveWindow,
-    TakeRoom,
     UpdateSession,
     UpdateTurn,
 )
@@ -140,7 +140,7 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
         Statement("INSERT OR IGNORE INTO purges VALUES (?)", lambda writes: [write[:1] for write in writes]),
         Statement(
             "INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?,?,?,?,?)",
-            lambda writes: [stone for _, stone in writes if stone is not None],
+            lambda writes: [tombstone for _, tombstone in writes if tombstone is not None],
         ),
     ),
     ForgetTombstones: (
@@ -156,7 +156,7 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
         ),
     ),
     ForgetWindows: (Statement("DELETE FROM windows", lambda _: ((),)),),
-    TakeRoom: (
+    ProbeDiskSpace: (
         Statement(
             f"INSERT INTO messages (session, created_at, content) VALUES (-1, -1, zeroblob({ROOM_BYTES}))",
             lambda _: ((),),

@@ -55,10 +55,10 @@ class Disk(MemoryStore):
             self._note_end(first)
 
     def _note_end(self, write: RemoveSession) -> None:
-        stone = write.tombstone
-        self.ended["ended" if stone is None else stone.reason] += 1
-        if stone is not None:
-            self.late_ms[self._now() - stone.expires_at] += 1
+        tombstone = write.tombstone
+        self.ended["ended" if tombstone is None else tombstone.reason] += 1
+        if tombstone is not None:
+            self.late_ms[self._now() - tombstone.expires_at] += 1
 
 
 class Mount:

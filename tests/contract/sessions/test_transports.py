@@ -352,8 +352,8 @@ async def test_a_reply_whose_event_was_lost_in_a_crash_is_found_in_the_store(
     """The actor crashes after the commit of the reply and before anybody hears of it."""
     agent = PatientAgent()
     session_id = await with_agent(api, agent)
-    directory = api.site.directory
-    on_committed = type(directory).on_committed
+    host = api.site.directory.host
+    on_committed = type(host).on_committed
 
     def crash_once(self: Any, actor: SessionActor, before: Session, transitions: Any) -> None:
         if any(transition.turn and transition.turn[1] == "answered" for transition in transitions):
@@ -361,7 +361,7 @@ async def test_a_reply_whose_event_was_lost_in_a_crash_is_found_in_the_store(
             raise ZeroDivisionError
         on_committed(self, actor, before, transitions)
 
-    monkeypatch.setattr(type(directory), "on_committed", crash_once)
+    monkeypatch.setattr(type(host), "on_committed", crash_once)
     async with trio.open_nursery() as nursery:
         waiting = await under_way(nursery, lambda: send(api, session_id, transport))
         agent.go.set()
