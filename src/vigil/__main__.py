@@ -93,6 +93,11 @@ def commands() -> "tuple[Command, ...]":
         ),
         _of("restore", "put a backup in the place of a server's data", "vigil.server.cli.restore_command"),
         _of(
+            "doctor",
+            "say what is wrong with a server or its machine, and what to do",
+            "vigil.server.doctor.command",
+        ),
+        _of(
             "config",
             "show the settings in force, and where each comes from",
             "vigil.server.cli.config_command",

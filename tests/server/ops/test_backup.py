@@ -225,7 +225,7 @@ def test_a_backup_of_a_newer_schema_says_what_to_do(backed_up: Path, tmp_path: P
     newer = manifest.model_copy(update={"files": measured})
     backup._write_tar(tmp_path / "newer", newer, [into / name for name in names])
     (tmp_path / "again").mkdir()
-    with pytest.raises(BackupError, match="schema version 999.*restore it with the version that made it"):
+    with pytest.raises(BackupError, match=r"schema version 999.*restore it with the version that made it"):
         backup.unpack(tmp_path / "newer", tmp_path / "again")
 
 
