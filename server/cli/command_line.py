@@ -8,7 +8,6 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from importlib.metadata import version
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,7 +17,7 @@ from vigil.server.api.auth import SCOPES
 from vigil.server.cli.argument_types import duration
 from vigil.server.cli.parser import Parser
 from vigil.server.http.addresses import UNIX
-from vigil.server.ops import layers
+from vigil.server.ops import build, layers
 from vigil.server.ops.keys import (
     ENVIRONMENT_KEY,
     clear_key_file,
@@ -61,7 +60,7 @@ class ChosenParser(Parser):
 def command_parser(commands: Iterable[Command]) -> Parser:
     """The parser of `vigil`. What it parses has `run`, the chosen command's function."""
     parser = Parser(prog="vigil", description="A Sessions API server where every live session is a task.")
-    parser.add_argument("--version", action="version", version=f"vigil {version('vigil-sessions')}")
+    parser.add_argument("--version", action="version", version=f"vigil {build.text()}")
     choice = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=ChosenParser)
     for command in commands:
         child = choice.add_parser(command.name, help=command.help, description=_sentence(command.help))

@@ -418,7 +418,7 @@ def test_help_fits_a_narrow_terminal(
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert re.fullmatch(r"vigil \d+\.\d+\.\d+\n", help_of("--version", capsys))
+    assert re.fullmatch(r"vigil \d+\.\d+\.\d+ \(([0-9a-f]{12}|unknown)\)\n", help_of("--version", capsys))
 
 
 @pytest.mark.parametrize(
