@@ -6,7 +6,7 @@ SERVER := .venv/.server
 DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve test check format pictures prove clean
+.PHONY: help setup serve test check format pictures prove wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{split($$1, names, ":"); printf "  make %-8s %s\n", names[1], $$2}'
@@ -47,6 +47,12 @@ pictures: $(DEV) ## make the README's pictures anew (three minutes; needs chromi
 prove: $(DEV) ## the long measure: more crash rounds, longer property runs, benches
 	VIGIL_PROVE=1 $(BIN)/python -m pytest -n 2 --dist worksteal --timeout 7200 $(ARGS)
 	$(BIN)/python -m vigil.loadtests.bench.measures.live_sessions
+
+wheel: $(DEV) ## build sdist and wheel into dist/, with the commit in them; of the clients too
+	@{ git rev-parse HEAD 2>/dev/null || echo unknown; } > src/vigil/commit.txt
+	@trap 'rm -f src/vigil/commit.txt' EXIT; for place in . $(wildcard clients/python); do \
+		$(BIN)/python -m build --no-isolation --outdir dist $$place || exit 1; done
+	@ls dist
 
 clean: ## remove what setup made
 	rm -rf .venv build dist *.egg-info src/*.egg-info

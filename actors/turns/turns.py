@@ -28,6 +28,7 @@ from vigil.actors.core.errors import (
 from vigil.actors.core.records import Message, Session, State, TurnState
 from vigil.actors.hub.hub import Chunk, Hub
 from vigil.actors.stores.base import OWED, Store
+from vigil.actors.turns.times import TurnTimes
 
 log = structlog.get_logger()
 
@@ -166,6 +167,7 @@ class Turns:
         self._new_id = new_id
         self._nursery = nursery
         self._queues: dict[str, _Queue] = {}
+        self.times = TurnTimes()
 
     def use_agents(self, agents: Mapping[str, AgentEntry]) -> None:
         """Those who answer the turns that begin from now on."""
@@ -361,7 +363,7 @@ class Turns:
         speech = owed.speech = _Speech(partial(self._say, session.id, message.id))
         turn = Turn(session, message, look_back, speech.say)
         try:
-            with trio.fail_after(entry.turn_timeout_s):
+            with self.times.noting(entry.agent, self._now), trio.fail_after(entry.turn_timeout_s):
                 return _checked(await entry.agent.reply(turn))
         except trio.TooSlowError:
             raise AgentTimedOut(f"The agent did not answer within {entry.turn_timeout_s:g} s") from None

@@ -70,6 +70,7 @@ class Plan:
     api_key: str
     agents: tuple[str, ...]
     limit_flags: tuple[str, ...]
+    csv: str = ""
 
 
 @dataclass
@@ -105,6 +106,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     meanings = "; ".join(f"{name}: {profile.meaning}" for name, profile in mixes.PROFILES.items())
     parser.add_argument("profile", metavar="PROFILE", choices=list(mixes.PROFILES), help=meanings)
     add = parser.add_argument
+    add(
+        "--profile",
+        dest="any_api",
+        metavar="FILE",
+        type=Path,
+        default=None,
+        help="with limits: prove the limit of any HTTP API, as this file describes it",
+    )
     add(
         "--url",
         metavar="URL",
@@ -147,14 +156,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--report", metavar="FILE", type=Path, default=None, help="write an HTML page")
     add("--json", metavar="FILE", type=Path, default=None, help="write everything as JSON")
+    add("--csv", metavar="PREFIX", default="", help="Locust's own PREFIX_stats.csv and its like")
     add("--junit", metavar="FILE", type=Path, default=None, help="write the checks as JUnit XML")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run one load test. Gives the exit code (`verdict.Exit`); raises LoadError for a command that cannot be run."""
+    if arguments.any_api is not None:
+        return _any_api(arguments)
     plan = _plan(arguments, os.environ.get("VIGIL_API_KEY", ""))
     need("vigil load", "load", "gevent", "geventhttpclient", "locust", "websocket")
-    for path in (arguments.report, arguments.json, arguments.junit):
+    csv = Path(arguments.csv) if arguments.csv else None
+    for path in (arguments.report, arguments.json, arguments.junit, csv):
         if path is not None and not path.parent.is_dir():
             raise LoadError(f"there is no directory {path.parent}: make it, or write {path.name} elsewhere")
     outcome = _drive(plan)
@@ -164,6 +177,15 @@ def run(arguments: argparse.Namespace) -> int:
     finally:  # what cannot be written can still be read
         _show(verdict, outcome)
     return int(verdict.exit_code)
+
+
+def _any_api(arguments: argparse.Namespace) -> int:
+    """Raises LoadError."""
+    from vigil.loadtests.anywhere import command  # only this needs Trio
+
+    if arguments.profile != "limits" or arguments.url:
+        raise LoadError("--profile FILE goes with limits alone, and the file names the URL")
+    return command.run(arguments.any_api, arguments.json)
 
 
 def _taken(plan: Plan, outcome: Outcome) -> Run:
@@ -215,6 +237,7 @@ def _plan(arguments: argparse.Namespace, key: str) -> Plan:
         api_key,
         _agents(arguments, profile, people, limits),
         tuple(f"--{scope}-limit={getattr(arguments, scope + '_limit')}" for scope in Limits._fields),
+        arguments.csv,
     )
 
 
@@ -318,6 +341,7 @@ def _locust_flags(plan: Plan, url: str, scale: float) -> list[str]:
         "loglevel": "WARNING",
     }
     several = [f"--processes={plan.processes}"] if plan.processes > 1 else []
+    several += [f"--csv={plan.csv}"] if plan.csv else []
     return [*(f"--{name}={value}" for name, value in flags.items()), *plan.limit_flags, *several]
 
 

@@ -44,6 +44,34 @@ class _JumpingClock(Clock):
         return 0.0
 
 
+class SteppedClock(Clock):
+    """Stands still until somebody lets time pass: up to `until_s`, or while `waiting` callers wait for an answer.
+
+    Then it jumps from deadline to deadline, whenever no task can run.
+    """
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self.until_s = 0.0
+        self.waiting = 0
+
+    def start_clock(self) -> None:
+        self._runner = _trio_run.GLOBAL_RUN_CONTEXT.runner
+
+    def current_time(self) -> float:
+        return self._now_s
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        """See `_JumpingClock`."""
+        if self._runner.entry_queue.size():
+            return 0.0
+        last = math.inf if self.waiting else self.until_s
+        if deadline == math.inf or deadline > last or self._runner.waiting_for_idle:
+            return _LONG_S
+        self._now_s = max(self._now_s, deadline)
+        return 0.0
+
+
 def run(main: Callable[[], Awaitable[T]], *, seed: object = 0) -> T:
     """`trio.run` of `main` on a clock that jumps whenever all tasks wait, scheduled as `seed` says.
 

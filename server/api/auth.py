@@ -48,6 +48,9 @@ class Principal(NamedTuple):
     name: str
     scopes: frozenset[Scope]
     session_id: str | None = None  # of a session token: the only session that it opens
+    credential: str = (
+        ""  # of an API key: tells the one that `keys rotate` made from the one before, ids being one
+    )
 
 
 class AuthError(VigilError):
@@ -72,8 +75,14 @@ class Authenticator:
 
     def __init__(self, find_key: Callable[[str], Principal | None], secret: bytes) -> None:
         self._find_key = find_key
-        self._keyed = hmac.new(secret, digestmod="sha256")
-        self._good_token = lru_cache(_TOKENS_MAX)(self._check_token)  # one that is good stays so
+        self.use_secrets(secret)
+
+    def use_secrets(self, secret: bytes, *before: bytes) -> None:
+        """From now on `secret` signs; what those `before` have signed is good too."""
+        self._signing, *self._retired = [hmac.new(one, digestmod="sha256") for one in (secret, *before)]
+        self._good_token = lru_cache(_TOKENS_MAX)(
+            self._check_token
+        )  # a good one is, while the secrets are these
 
     def authenticate(
         self, authorization: Header, x_api_key: Header = None, subprotocols: Sequence[str] = ()
@@ -87,19 +96,21 @@ class Authenticator:
 
     def mint(self, session_id: str) -> str:
         """The session's token: always the same one."""
-        return f"{session_id}.{self._signature(session_id)}"
+        return f"{session_id}.{_signature(self._signing, session_id)}"
 
     def _check_token(self, credential: str) -> Principal:
         named, _, signature = credential.rpartition(".")
         session_id = named.lower()  # some platforms print ids in upper case; the server writes them in lower
-        if not hmac.compare_digest(signature, self._signature(session_id)):
-            raise _bad_credentials()
-        return Principal(session_id, "session token", _TOKEN_SCOPES, session_id)
+        for keyed in (self._signing, *self._retired):
+            if hmac.compare_digest(signature, _signature(keyed, session_id)):
+                return Principal(session_id, "session token", _TOKEN_SCOPES, session_id)
+        raise _bad_credentials()
 
-    def _signature(self, session_id: str) -> str:
-        mac = self._keyed.copy()  # half the time of keying anew, on each request
-        mac.update(session_id.encode())
-        return urlsafe_b64encode(mac.digest()).rstrip(b"=").decode()
+
+def _signature(keyed: hmac.HMAC, session_id: str) -> str:
+    mac = keyed.copy()  # half the time of keying anew, on each request
+    mac.update(session_id.encode())
+    return urlsafe_b64encode(mac.digest()).rstrip(b"=").decode()
 
 
 def authorize(principal: Principal, scope: Scope, session_id: str | None = None) -> None:

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -32,6 +33,23 @@ def number(*, most: float, least: float | None = None) -> Callable[[str], float]
     return read
 
 
+def duration(*, most: timedelta, least: timedelta = timedelta(0)) -> Callable[[str], timedelta]:
+    """`90d`, `12h` or `30m`."""
+
+    def read(text: str) -> timedelta:
+        match = _DURATION.fullmatch(text)
+        span = timedelta(**{_UNITS[match[2]]: int(match[1])}) if match else None
+        if span is None or not least <= span <= most:
+            raise argparse.ArgumentTypeError(
+                f"{text[:_SHOWN]!r} is not a time such as 90d, 12h or 30m, up to {most.days}d"
+            )
+        return span
+
+    return read
+
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+_DURATION = re.compile(r"(\d{1,6})([dhm])", re.ASCII)
 _DIGITS_MAX = 20
 _DECIMAL = re.compile(r"\d{1,20}(\.\d{1,20})?", re.ASCII)
 _SHOWN = 60

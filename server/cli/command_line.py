@@ -7,16 +7,17 @@ import argparse
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date
-from importlib.metadata import version
+from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vigil.server.api.auth import SCOPES
+from vigil.server.cli.argument_types import duration
 from vigil.server.cli.parser import Parser
 from vigil.server.http.addresses import UNIX
+from vigil.server.ops import build, layers
 from vigil.server.ops.keys import (
     ENVIRONMENT_KEY,
     clear_key_file,
@@ -24,8 +25,11 @@ from vigil.server.ops.keys import (
     keys_table,
     new_key,
     revoke_key,
+    rotate_key,
+    shown,
 )
 from vigil.server.ops.settings import SETTINGS, Setting, Settings
+from vigil.server.ops.token_secrets import KEEP_DEFAULT, rotate_secret
 
 
 class Command(NamedTuple):
@@ -56,7 +60,7 @@ class ChosenParser(Parser):
 def command_parser(commands: Iterable[Command]) -> Parser:
     """The parser of `vigil`. What it parses has `run`, the chosen command's function."""
     parser = Parser(prog="vigil", description="A Sessions API server where every live session is a task.")
-    parser.add_argument("--version", action="version", version=f"vigil {version('vigil-sessions')}")
+    parser.add_argument("--version", action="version", version=f"vigil {build.text()}")
     choice = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=ChosenParser)
     for command in commands:
         child = choice.add_parser(command.name, help=command.help, description=_sentence(command.help))
@@ -68,7 +72,11 @@ def command_parser(commands: Iterable[Command]) -> Parser:
 def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
     """A flag for every setting that has one, under the headings of the settings."""
     parser.usage = "vigil serve [SETTING ...]"
-    parser.epilog = "A flag beats the environment variable, and that beats the default."
+    parser.epilog = (
+        "A flag beats the environment variable, that beats .env in the current directory, that the file of --config, "
+        "and that the default. vigil config shows what is in force, and from where."
+    )
+    add_config_argument(parser)
     for name, settings in groupby(SETTINGS, attrgetter("group")):
         rows = list(settings)
         # argparse shows what has no flag only as the heading's text
@@ -80,14 +88,13 @@ def add_serve_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
-    """`new NAME --scope SCOPE ...`, `list` and `revoke NAME`, each with `--data-dir`."""
+    """`new`, `list`, `rotate`, `revoke` and `rotate-secret`, each with `--data-dir`."""
     choice = parser.add_subparsers(metavar="ACTION", required=True)
-    data_dir = next(row for row in SETTINGS if row.name == "data_dir")
     for action, meaning in _KEY_ACTIONS.items():
         child = choice.add_parser(action, help=meaning, description=_sentence(meaning))
         child.set_defaults(action=action)
-        _add_flag(child, data_dir)
-        if action != "list":
+        add_place_arguments(child)
+        if action in ("new", "rotate", "revoke"):
             child.add_argument("name", metavar="NAME", help="the key's name")
         if action == "new":
             child.add_argument(
@@ -98,6 +105,41 @@ def add_keys_arguments(parser: argparse.ArgumentParser) -> None:
                 choices=SCOPES,
                 help=f"what the key may do, once for each: {', '.join(SCOPES[:-1])} or {SCOPES[-1]}",
             )
+        if action in ("new", "rotate"):
+            child.add_argument(
+                "--expires",
+                metavar="TIME",
+                type=duration(most=_KEY_LIFE_MAX, least=timedelta(minutes=1)),
+                help="for how long the key is good, such as 90d or 12h; default: for ever",
+            )
+        if action in _KEEP_DEFAULTS:
+            keep = _KEEP_DEFAULTS[action]
+            child.add_argument(
+                "--keep",
+                metavar="TIME",
+                type=duration(most=_KEY_LIFE_MAX),
+                default=keep,
+                help=f"for how long the one before stays good; 0m ends it now (default {keep // _HOUR}h)",
+            )
+
+
+def add_place_arguments(parser: argparse._ActionsContainer) -> None:
+    """`--data-dir` and `--config`, for commands that work on a server's files."""
+    _add_flag(parser, next(row for row in SETTINGS if row.name == "data_dir"))
+    add_config_argument(parser)
+
+
+def add_store_argument(parser: argparse._ActionsContainer) -> None:
+    _add_flag(parser, next(row for row in SETTINGS if row.name == "store"))
+
+
+def add_config_argument(parser: argparse._ActionsContainer) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="settings in TOML, below the environment and .env; names as vigil config shows them (VIGIL_CONFIG)",
+    )
 
 
 def add_agents_arguments(parser: argparse.ArgumentParser) -> None:
@@ -111,15 +153,31 @@ def add_agents_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_keys(
-    arguments: argparse.Namespace, data_dir: Path, *, created: date, random_bytes: Callable[[int], bytes]
+    arguments: argparse.Namespace, data_dir: Path, *, now: datetime, random_bytes: Callable[[int], bytes]
 ) -> str:
     """Do what `vigil keys ...` asks and give the text to print. Raises KeysError or DataDirError."""
-    if arguments.action == "list":
-        return keys_table(data_dir)
-    if arguments.action == "revoke":
-        revoke_key(data_dir, arguments.name)
-        return f"The key {arguments.name!r} is revoked"
-    return new_key(data_dir, arguments.name, arguments.scope, created=created, random_bytes=random_bytes)
+    span = getattr(arguments, "expires", None)
+    expires = None if span is None else now + span
+    match arguments.action:
+        case "list":
+            return keys_table(data_dir, now)
+        case "revoke":
+            revoke_key(data_dir, arguments.name)
+            return f"The key {arguments.name!r} is revoked"
+        case "rotate-secret":
+            until = rotate_secret(data_dir, keep=arguments.keep, now=now, random_bytes=random_bytes)
+            return f"Session tokens are signed anew; those given out so far are good until {shown(until)}"
+        case "rotate":
+            name, keep = arguments.name, arguments.keep
+            return rotate_key(data_dir, name, keep=keep, now=now, random_bytes=random_bytes, expires=expires)
+    return new_key(
+        data_dir,
+        arguments.name,
+        arguments.scope,
+        created=now.date(),
+        random_bytes=random_bytes,
+        expires=expires,
+    )
 
 
 def typed_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -132,6 +190,17 @@ def typed_data_dir(arguments: argparse.Namespace, environ: Mapping[str, str]) ->
     """The data directory for `vigil keys`, which must work when another setting is bad."""
     row = next(row for row in SETTINGS if row.name == "data_dir")
     return Path(typed_settings(arguments).get(row.name) or environ.get(row.env) or row.default)
+
+
+def typed_place(arguments: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Path, str | None]:
+    """The data directory and the store, for commands on a server's files; the store is None if nobody names one.
+
+    Raises SettingsError for a file of settings that cannot be read.
+    """
+    files = layers.read(vars(arguments).get("config"), environ)
+    variables = layers.variables(files.below, environ)
+    store = typed_settings(arguments).get("store") or variables.get("VIGIL_STORE")
+    return typed_data_dir(arguments, variables), store
 
 
 def settings_table() -> str:
@@ -188,8 +257,13 @@ def _named(url: str, settings: Settings) -> str:
 _KEY_ACTIONS = {
     "new": "make a key and print it, this once",
     "list": "show the keys' names, scopes and dates",
+    "rotate": "make a key anew and print it; the one before stays good for a while",
     "revoke": "remove a key; running servers refuse it within a second",
+    "rotate-secret": "sign session tokens with a new secret; those given out stay good for a while",
 }
+_HOUR = timedelta(hours=1)
+_KEY_LIFE_MAX = timedelta(days=3650)
+_KEEP_DEFAULTS = {"rotate": timedelta(hours=24), "rotate-secret": KEEP_DEFAULT}
 
 
 _SHAPES: dict[str, dict[str, Any]] = {

@@ -17,7 +17,9 @@ from vigil.actors.core.errors import VigilError
 SECRET_BYTES = 32
 DATABASE_NOTE = "database"
 
-_OURS = ("secret", "keys.json", "api-key", DATABASE_NOTE, ".lock", "vigil.db*")
+SECRETS_BEFORE = "secret.before"
+
+_OURS = ("secret", SECRETS_BEFORE, "keys.json", "api-key", DATABASE_NOTE, ".lock", "vigil.db*")
 
 
 class DataDirError(VigilError):

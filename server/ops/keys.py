@@ -6,13 +6,13 @@ by the function that makes it, and is in no error.
 
 import re
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Sequence
-from datetime import date
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from vigil.actors.core.errors import VigilError
 from vigil.actors.core.suggestion import did_you_mean
@@ -31,6 +31,7 @@ DEFAULT_KEY = "default"
 KEY_PREFIX = "vigil_"
 
 _LOOK_AGAIN_S = 0.5  # spec section 6: re-read within a second of a change
+_NEVER = datetime.max.replace(tzinfo=UTC)
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
@@ -47,6 +48,18 @@ class BrokenKeysFile(KeysError):
 Restore it from a backup; or move it away, and make the keys anew: vigil keys new NAME --scope SCOPE"""
 
 
+Digest = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+
+
+class Retired(BaseModel):
+    """What a key was before `rotate_key`: good for a while."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: Digest
+    expires: AwareDatetime
+
+
 class ApiKey(BaseModel):
     """One key as keys.json has it."""
 
@@ -54,16 +67,33 @@ class ApiKey(BaseModel):
 
     name: Annotated[str, StringConstraints(pattern=f"^{_NAME}$")]
     scopes: tuple[Scope, ...]
-    sha256: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+    sha256: Digest
     created: date
+    expires: AwareDatetime | None = None
+    id: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")] | None = (
+        None  # of one that was rotated: as before
+    )
+    before: tuple[Retired, ...] = ()
+
+
+class _Credential(NamedTuple):
+    """One of a key's hashes, whose it is and until when."""
+
+    digest: bytes
+    principal: Principal
+    expires: datetime
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class KeyRing:
     """The keys in force: those of keys.json, and `environment_key`, which has all scopes.
 
-    `monotonic` tells seconds and paces the looks at the file. `warn` is called once when a file has become bad:
-    the last good keys then stay in force. A file that was deleted holds no keys. Raises KeysError or
-    DataDirError when the first reading fails.
+    `monotonic` tells seconds and paces the looks at the file, `now` decides what has expired. `warn` is told,
+    once, of a file that went bad: the last good keys then stay in force. A file that was deleted holds no keys.
+    Raises KeysError or DataDirError when the first reading fails.
     """
 
     def __init__(
@@ -73,8 +103,10 @@ class KeyRing:
         monotonic: Callable[[], float],
         warn: Callable[[str], object],
         environment_key: str | None = None,
+        now: Callable[[], datetime] = _now,
     ) -> None:
         self._data_dir = data_dir
+        self._now = now
         self._monotonic = monotonic
         self._warn = warn
         self._fixed = _environment_principal(environment_key)
@@ -110,6 +142,8 @@ class KeyRing:
         self._look_at = self._monotonic() + _LOOK_AGAIN_S
         if _stamp(keys_file(self._data_dir)) != self._stamp:
             self.reread()
+        elif self._now() >= self._next_expiry:
+            self._use(self._keys)
 
     def reread(self) -> None:
         """Read the file, whether it has changed or not."""
@@ -119,8 +153,12 @@ class KeyRing:
         except (KeysError, DataDirError) as error:
             self._warn(f"The API keys stay as they were: {error}")
 
-    def _use(self, keys: Iterable[ApiKey]) -> None:
-        self._by_hash = {bytes.fromhex(key.sha256): _principal(key) for key in keys} | self._fixed
+    def _use(self, keys: Sequence[ApiKey]) -> None:
+        now = self._now()
+        good = [one for key in keys for one in _credentials(key) if one.expires > now]
+        self._keys = keys
+        self._next_expiry = min((one.expires for one in good), default=_NEVER)
+        self._by_hash = {one.digest: one.principal for one in good} | self._fixed
         self._seen: dict[str, Principal] = {}
         self._in_force = frozenset(self._by_hash.values())
 
@@ -156,7 +194,13 @@ def read_keys(data_dir: Path) -> tuple[ApiKey, ...]:
 
 
 def new_key(
-    data_dir: Path, name: str, scopes: Iterable[str], *, created: date, random_bytes: Callable[[int], bytes]
+    data_dir: Path,
+    name: str,
+    scopes: Iterable[str],
+    *,
+    created: date,
+    random_bytes: Callable[[int], bytes],
+    expires: datetime | None = None,
 ) -> str:
     """Make and register a key, and give it in clear: it is kept nowhere. Raises KeysError or DataDirError."""
     _check_name(name)
@@ -167,31 +211,102 @@ def new_key(
         if any(key.name == name for key in keys):
             raise KeysError(f"There is a key {name!r} already. Choose another name, or revoke that one first")
         clear = _random_key(random_bytes)
-        _write_keys(data_dir, (*keys, _api_key(name, granted, clear, created)))
+        _write_keys(data_dir, (*keys, _api_key(name, granted, clear, created, expires)))
     return clear
+
+
+def rotate_key(
+    data_dir: Path,
+    name: str,
+    *,
+    keep: timedelta,
+    now: datetime,
+    random_bytes: Callable[[int], bytes],
+    expires: datetime | None = None,
+) -> str:
+    """Give the key anew, in clear, with the same name, scopes and idempotency keys. The one before is good for `keep`.
+
+    `expires` replaces the key's own expiry. Raises KeysError or DataDirError.
+    """
+    with locked(data_dir):
+        keys = read_keys(data_dir)
+        old = _named(keys, name, data_dir)
+        if expires is None and old.expires is not None and old.expires <= now:
+            raise KeysError(
+                f"The key {name!r} has expired. Say for how long the new one is good: --expires 90d"
+            )
+        clear = _random_key(random_bytes)
+        new = old.model_copy(
+            update={
+                "sha256": sha256(clear.encode()).hexdigest(),
+                "created": now.date(),
+                "expires": expires or old.expires,
+                "id": old.id or _id_of(old.sha256),
+                "before": _retired(old, now + keep, now),
+            }
+        )
+        if name == DEFAULT_KEY and clear_key_file(data_dir).exists():
+            write_file(clear_key_file(data_dir), f"{clear}\n".encode())
+        _write_keys(data_dir, tuple(new if key is old else key for key in keys))
+    return clear
+
+
+def _retired(old: ApiKey, until: datetime, now: datetime) -> tuple[Retired, ...]:
+    """What is still good of the key as it was, and for how long."""
+    last = min(until, old.expires or _NEVER)
+    everything = (*old.before, Retired(sha256=old.sha256, expires=last))
+    return tuple(
+        one.model_copy(update={"expires": min(one.expires, until)})
+        for one in everything
+        if last > now < one.expires
+    )
 
 
 def revoke_key(data_dir: Path, name: str) -> None:
     """Remove a key: running servers refuse it within a second. Raises KeysError or DataDirError."""
     with locked(data_dir):
         keys = read_keys(data_dir)
-        rest = tuple(key for key in keys if key.name != name)
-        if len(rest) == len(keys):
-            near = did_you_mean(name, [key.name for key in keys]) or ". See: vigil keys list"
-            raise KeysError(f"There is no key {name!r} in {keys_file(data_dir)}{near}")
-        _write_keys(data_dir, rest)
+        gone = _named(keys, name, data_dir)
+        _write_keys(data_dir, tuple(key for key in keys if key is not gone))
         if name == DEFAULT_KEY:
             remove_file(clear_key_file(data_dir))
 
 
-def keys_table(data_dir: Path) -> str:
+def _named(keys: Iterable[ApiKey], name: str, data_dir: Path) -> ApiKey:
+    by_name = {key.name: key for key in keys}
+    if name == ENVIRONMENT_KEY:
+        raise KeysError(
+            f"{ENVIRONMENT_KEY} comes from the server's environment: change it there, and restart"
+        )
+    if name not in by_name:
+        near = did_you_mean(name, by_name) or ". See: vigil keys list"
+        raise KeysError(f"There is no key {name!r} in {keys_file(data_dir)}{near}")
+    return by_name[name]
+
+
+def keys_table(data_dir: Path, now: datetime) -> str:
     """The keys for people to read: names, scopes, dates, never a key. Raises KeysError or DataDirError."""
-    rows = [(key.name, " ".join(key.scopes), key.created.isoformat()) for key in read_keys(data_dir)]
+    rows = [
+        (key.name, " ".join(key.scopes), key.created.isoformat(), _until(key, now))
+        for key in read_keys(data_dir)
+    ]
     if not rows:
         return f"There are no keys in {data_dir}. Make one: vigil keys new NAME --scope sessions:read"
-    rows.insert(0, ("NAME", "SCOPES", "CREATED"))
+    rows.insert(0, ("NAME", "SCOPES", "CREATED", "EXPIRES"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
+def _until(key: ApiKey, now: datetime) -> str:
+    """When it expires, and until when the one before a rotation is good."""
+    expires = "never" if key.expires is None else "has expired" if key.expires <= now else shown(key.expires)
+    before = [shown(one.expires) for one in key.before if one.expires > now]
+    return f"{expires} (the one before: {max(before)})" if before else expires
+
+
+def shown(instant: datetime) -> str:
+    """`2026-11-22 09:00Z`."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%d %H:%MZ")
 
 
 def ensure_default_key(data_dir: Path, *, created: date, random_bytes: Callable[[int], bytes]) -> None:
@@ -222,8 +337,16 @@ class _File(BaseModel):
     keys: tuple[ApiKey, ...]
 
 
-def _principal(key: ApiKey) -> Principal:
-    return Principal(key.sha256[:16], key.name, frozenset(key.scopes))
+def _credentials(key: ApiKey) -> Iterator[_Credential]:
+    """The key as it is, and as it was before it was rotated: one caller, by two credentials."""
+    identity, scopes = key.id or _id_of(key.sha256), frozenset(key.scopes)
+    for digest, expires in ((key.sha256, key.expires), *((one.sha256, one.expires) for one in key.before)):
+        principal = Principal(identity, key.name, scopes, credential=_id_of(digest))
+        yield _Credential(bytes.fromhex(digest), principal, expires or _NEVER)
+
+
+def _id_of(digest: str) -> str:
+    return digest[:16]
 
 
 def _environment_principal(clear: str | None) -> dict[bytes, Principal]:
@@ -237,12 +360,17 @@ def _random_key(random_bytes: Callable[[int], bytes]) -> str:
     return KEY_PREFIX + urlsafe_b64encode(random_bytes(32)).rstrip(b"=").decode()
 
 
-def _api_key(name: str, scopes: Sequence[Scope], clear: str, created: date) -> ApiKey:
-    return ApiKey(name=name, scopes=tuple(scopes), sha256=sha256(clear.encode()).hexdigest(), created=created)
+def _api_key(
+    name: str, scopes: Sequence[Scope], clear: str, created: date, expires: datetime | None = None
+) -> ApiKey:
+    digest = sha256(clear.encode()).hexdigest()
+    return ApiKey(name=name, scopes=tuple(scopes), sha256=digest, created=created, expires=expires)
 
 
 def _write_keys(data_dir: Path, keys: tuple[ApiKey, ...]) -> None:
-    write_file(keys_file(data_dir), f"{_File(keys=keys).model_dump_json(indent=2)}\n".encode())
+    """What is not said of a key is left out: an older server reads the rest."""
+    content = _File(keys=keys).model_dump_json(indent=2, exclude_defaults=True)
+    write_file(keys_file(data_dir), f"{content}\n".encode())
 
 
 def _check_name(name: str) -> None:

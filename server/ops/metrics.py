@@ -3,11 +3,13 @@
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from itertools import accumulate
 from math import inf
+from platform import python_version
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -20,9 +22,26 @@ from vigil.actors.runtime.counters import LATENESS_BUCKETS_MS, MAILBOX_BUCKETS
 from vigil.actors.runtime.directory import Directory
 from vigil.actors.stores.base import COMMIT_BUCKETS_S
 from vigil.server.http.budget import Cut, Traffic
+from vigil.server.ops import build
 from vigil.server.ops.health import LoopLag
 
-_REQUEST_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_REQUEST_BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+)
 _REQUEST_BOUNDS_S = (*_REQUEST_BUCKETS_S, inf)
 
 # metric, what it counts, event type, label
@@ -45,6 +64,8 @@ class Metrics:
         self._registry.register(requests)
         self._registry.register(_Rooms(directory, lag))
         self._registry.register(_Connections(traffic))
+        self._registry.register(_Build())
+        ProcessCollector(registry=self._registry)
 
     def text(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""
@@ -100,6 +121,7 @@ class _Rooms:
         yield from self._events()
         yield from self._limits()
         yield from self._timing()
+        yield from self._turns()
 
     def _sessions(self) -> Iterator[Metric]:
         counts = self._directory.counts()
@@ -122,9 +144,9 @@ class _Rooms:
         events = self._directory.publisher.counters.events
         for name, meaning, kind, label in _EVENTS:
             family = CounterMetricFamily(name, meaning, labels=(label,) if label else ())
-            for (counted, detail), count in events.items():
-                if counted is kind:
-                    family.add_metric((detail,) if label else (), count)
+            counts = {detail: count for (counted, detail), count in events.items() if counted is kind}
+            for detail, count in counts.items() if label else (("", sum(counts.values())),):
+                family.add_metric((detail,) if label else (), count)
             yield family
 
     def _limits(self) -> Iterator[Metric]:
@@ -165,6 +187,25 @@ class _Rooms:
         yield GaugeMetricFamily(
             "vigil_event_loop_lag_seconds", "Longest delay within the last ten seconds", self._lag.worst()
         )
+
+    def _turns(self) -> Iterator[Metric]:
+        family = HistogramMetricFamily(
+            "vigil_turn_duration_seconds", "What agents took for their answers", labels=("kind", "outcome")
+        )
+        for key, took in self._directory.turns.times.took.items():
+            family.add_metric(key, _buckets(took.buckets), took.seconds)
+        yield family
+
+
+class _Build:
+    """What is running."""
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "vigil_build_info", "1, with what is running", labels=("version", "commit", "python")
+        )
+        family.add_metric((version("vigil-sessions"), build.commit(), python_version()), 1)
+        yield family
 
 
 class _Connections:

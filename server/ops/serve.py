@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 import trio
@@ -33,7 +34,7 @@ from vigil.server.http.addresses import UNIX
 from vigil.server.http.budget import MIB, Traffic
 from vigil.server.http.listener import Endpoint, listen
 from vigil.server.http.protocols import Limits
-from vigil.server.ops import last_resort, logs, site
+from vigil.server.ops import last_resort, logs, site, token_secrets
 from vigil.server.ops.data_dir import (
     DATABASE_NOTE,
     kept_database,
@@ -253,15 +254,22 @@ async def _serve_until(orders: _Orders, settings: Settings, store: Store, reload
         ring = _key_ring(settings)
         plan = _plan(settings, store, reloading.agents, clock, ring)
         running: Site = await nursery.start(partial(site.run, plan, stop=stop))
+        running.auth.use_secrets(*token_secrets.secrets_in_force(settings.data_dir, datetime.now(UTC)))
         running.logs_requests = log.is_enabled_for(logging.INFO)
         freeze_what_is_there()
         async with _recording(settings, plan, running), trio.open_nursery() as beside:
             beside.start_soon(_reload, orders, partial(reloading.reload, running.directory, ring))
+            beside.start_soon(partial(_follow_secrets, settings.data_dir, running))
             await _listen(orders, settings, running, next(iter(reloading.agents)))
             beside.cancel_scope.cancel()
             orders.doing = "what is recorded was being written"
         orders.doing = "the rate-limit windows were being saved"
         stop.set()
+
+
+async def _follow_secrets(data_dir: Path, running: Site) -> None:
+    use = running.auth.use_secrets
+    await token_secrets.follow(data_dir, use, warn=log.warning, now=partial(datetime.now, UTC))
 
 
 async def _reload(orders: _Orders, reload: Callable[[], Awaitable[None]]) -> None:

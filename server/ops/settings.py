@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import (
@@ -374,16 +375,21 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings(flags: Mapping[str, Any]) -> Settings:
-    """The settings in force: `flags` (name to text, as typed) over the environment over defaults.
+def load_settings(
+    flags: Mapping[str, Any], below: Mapping[str, tuple[Any, str]] = MappingProxyType({})
+) -> Settings:
+    """The settings in force: `flags` (name to text, as typed) over the environment over `below` over defaults.
 
+    `below` is what files say of settings that the environment does not name: name to text, and where it stands.
     Raises SettingsError.
     """
+    given = {name: value for name, (value, _) in below.items()} | dict(flags)
     try:
-        return Settings(**{_input_name(name): value for name, value in flags.items()})
+        return Settings(**{_input_name(name): value for name, value in given.items()})
     except ValidationError as error:
         # Not chained: a traceback would show what was typed, secrets too.
-        raise SettingsError("\n".join(_faults(error, flags))) from None
+        places = {name: place for name, (_, place) in below.items()}
+        raise SettingsError("\n".join(_faults(error, flags, places))) from None
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
@@ -407,23 +413,23 @@ def _input_name(name: str) -> str:
     return Settings.model_fields[name].alias or name
 
 
-_OTHERS = frozenset({"VIGIL_PROVE"})  # read by the tests
+_OTHERS = frozenset({"VIGIL_CONFIG", "VIGIL_PROVE"})  # which file has settings; read by the tests
 # What Kubernetes sets in every pod beside a service that is called vigil.
 _KUBERNETES = re.compile(r"VIGIL_(SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP)\w*)", re.ASCII)
 
 
-def _faults(error: ValidationError, flags: Mapping[str, Any]) -> Iterator[str]:
+def _faults(error: ValidationError, flags: Mapping[str, Any], places: Mapping[str, str]) -> Iterator[str]:
     settings = {setting.name: setting for setting in SETTINGS}
     for fault in error.errors(include_url=False):
         if not fault["loc"]:
             yield str(fault["ctx"]["error"])
             continue
-        name = str(fault["loc"][0]).lower()
-        yield _fault(settings[name], fault["input"], given_as_flag=name in flags)
+        setting = settings[str(fault["loc"][0]).lower()]
+        by_flag = setting.flag if setting.name in flags else None
+        yield _fault(setting, fault["input"], by_flag or places.get(setting.name, setting.env))
 
 
-def _fault(setting: Setting, value: object, *, given_as_flag: bool) -> str:
-    source = setting.flag if given_as_flag and setting.flag else setting.env
+def _fault(setting: Setting, value: object, source: str) -> str:
     shown = "its value (not shown)" if setting.flag is None else repr(value)[:120]
     near = did_you_mean(str(value), setting.choices)
     return f"{source}: {shown} is not {setting.allowed}{near}"

@@ -20,22 +20,24 @@ def _serve(arguments: "Namespace") -> int:
     import os
 
     from vigil.server.cli.command_line import typed_settings
+    from vigil.server.ops import layers
     from vigil.server.ops.serve import serve
     from vigil.server.ops.settings import load_settings, unknown_variables
 
-    for warning in unknown_variables(os.environ):
+    files = layers.read(vars(arguments).get("config"), os.environ)
+    for warning in (*unknown_variables(os.environ), *files.warnings):
         ends.complain(warning)
-    return serve(load_settings(typed_settings(arguments)))
+    return serve(load_settings(typed_settings(arguments), files.below))
 
 
 def _keys(arguments: "Namespace") -> int:
     import os
     from datetime import UTC, datetime
 
-    from vigil.server.cli.command_line import run_keys, typed_data_dir
+    from vigil.server.cli.command_line import run_keys, typed_place
 
-    data_dir = typed_data_dir(arguments, os.environ)
-    print(run_keys(arguments, data_dir, created=datetime.now(UTC).date(), random_bytes=os.urandom))
+    data_dir, _ = typed_place(arguments, os.environ)
+    print(run_keys(arguments, data_dir, now=datetime.now(UTC), random_bytes=os.urandom))
     return 0
 
 
@@ -84,6 +86,22 @@ def commands() -> "tuple[Command, ...]":
     return (
         Command("serve", "run the server", command_line.add_serve_arguments, _serve),
         Command("keys", "make, list and revoke API keys", command_line.add_keys_arguments, _keys),
+        _of(
+            "backup",
+            "write all of a server's data to one file, while it serves",
+            "vigil.server.cli.backup_command",
+        ),
+        _of("restore", "put a backup in the place of a server's data", "vigil.server.cli.restore_command"),
+        _of(
+            "doctor",
+            "say what is wrong with a server or its machine, and what to do",
+            "vigil.server.doctor.command",
+        ),
+        _of(
+            "config",
+            "show the settings in force, and where each comes from",
+            "vigil.server.cli.config_command",
+        ),
         Command("agents", "check an agent catalogue", command_line.add_agents_arguments, _agents),
         _of("replay", "play scenarios and recordings", "vigil.scenarios.replay.command"),
         _of(

@@ -73,6 +73,7 @@ class ModelConfig(RemoteConfig):
 class ModelAgent:
     def __init__(self, config: ModelConfig, key: str | None) -> None:
         protocol = config.PROTOCOL
+        self.kind = config.kind
         self._config = config
         self._remote = Remote(
             config,

@@ -7,7 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from itertools import count
 from pathlib import Path
@@ -39,6 +39,7 @@ from vigil.server.ops.keys import (
 )
 
 TODAY = date(2026, 11, 22)
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 ENVIRONMENT_KEY = "a-key-from-the-environment"
 
 
@@ -210,17 +211,17 @@ def test_the_file_holds_names_scopes_dates_and_hashes_never_a_key(
 def test_the_list_shows_names_scopes_and_dates(data_dir: Path, make: Callable[..., str]) -> None:
     key = make("reader", "sessions:read")
     make("dashboard-2", "sessions:health", "sessions:read")
-    table = keys_table(data_dir)
+    table = keys_table(data_dir, NOW)
     assert table.splitlines() == [
-        "NAME         SCOPES                         CREATED",
-        "reader       sessions:read                  2026-11-22",
-        "dashboard-2  sessions:read sessions:health  2026-11-22",
+        "NAME         SCOPES                         CREATED     EXPIRES",
+        "reader       sessions:read                  2026-11-22  never",
+        "dashboard-2  sessions:read sessions:health  2026-11-22  never",
     ]
     assert key not in table
 
 
 def test_an_empty_list_says_how_to_make_a_key_and_makes_no_directory(tmp_path: Path) -> None:
-    assert "vigil keys new" in keys_table(tmp_path / "nowhere")
+    assert "vigil keys new" in keys_table(tmp_path / "nowhere", NOW)
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -289,7 +290,7 @@ def test_two_keys_of_one_name_are_a_broken_file(data_dir: Path, make: Callable[.
 
 _MAKER = """
 import os, sys
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from vigil.server.ops.keys import new_key
 print("ready", flush=True)

@@ -6,7 +6,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from vigil.server.ops.keys import clear_key_file, ensure_default_key, new_key, r
 from vigil.server.ops.settings import SETTINGS, Settings, SettingsError, load_settings, unknown_variables
 
 TODAY = date(2026, 11, 22)
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
 FLAGS = [row for row in SETTINGS if row.flag is not None]
 
 
@@ -417,7 +418,7 @@ def test_help_fits_a_narrow_terminal(
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert re.fullmatch(r"vigil \d+\.\d+\.\d+\n", help_of("--version", capsys))
+    assert re.fullmatch(r"vigil \d+\.\d+\.\d+ \(([0-9a-f]{12}|unknown)\)\n", help_of("--version", capsys))
 
 
 @pytest.mark.parametrize(
@@ -458,7 +459,7 @@ def test_the_keys_commands_make_list_and_revoke(tmp_path: Path) -> None:
     def keys(*line: str) -> str:
         arguments = parser().parse_args(["keys", *line, "--data-dir", str(tmp_path)])
         data_dir = typed_data_dir(arguments, {})
-        return run_keys(arguments, data_dir, created=TODAY, random_bytes=os.urandom)
+        return run_keys(arguments, data_dir, now=NOW, random_bytes=os.urandom)
 
     key = keys("new", "reader", "--scope", "sessions:read", "--scope", "sessions:health")
     assert key.startswith("vigil_")
