@@ -49,7 +49,8 @@ GONE = (OSError, trio.TooSlowError, *_BROKEN)
 class Serving(Protocol):
     """A connection as the server keeps it. While it is `idle`, `deadline` is when the client must have sent more."""
 
-    idle: bool
+    @property
+    def idle(self) -> bool: ...
 
     @property
     def deadline(self) -> float: ...
