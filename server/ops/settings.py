@@ -149,7 +149,7 @@ class Settings(BaseSettings):
             _LISTENING,
             "ADDRESS",
             "where to listen, once for each address: 0.0.0.0 is every interface, :: every one of both families, "
-            "unix:PATH a socket file with the access that the umask leaves it; in the variable, commas between them",
+            "unix:PATH a socket file with the access that the umask leaves; in the variable, commas between them",
             "a host name, an address or unix:PATH",
             "127.0.0.1",
         ),
