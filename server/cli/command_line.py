@@ -25,7 +25,8 @@ from vigil.server.ops.keys import (
     new_key,
     revoke_key,
 )
-from vigil.server.ops.settings import SETTINGS, Setting, Settings
+from vigil.server.ops.setting_rows import SETTINGS, Setting
+from vigil.server.ops.settings import Settings
 
 
 class Command(NamedTuple):
