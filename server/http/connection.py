@@ -62,7 +62,7 @@ class Serving(Protocol):
         """Close it, idle as it is."""
 
     def cut(self) -> None:
-        """Close the socket now. Whoever sends or receives on it is told, shielded or not."""
+        """Close the socket now. Whoever sends or receives on it gets an error, shielded or not."""
 
 
 class Server:

@@ -196,7 +196,7 @@ class _Orders:
         self.reload = trio.Event()
         self.doing = "it was still starting"
 
-    def hear(self, number: int) -> None:
+    def on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
             self.reload.set()
         else:
@@ -244,10 +244,10 @@ async def _heed_signals(
     """From before anything runs until all is closed: a second signal must not cut a clean stop short."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         for number in ends.noted:  # while everything was imported
-            orders.hear(number)
+            orders.on_signal(number)
         task_status.started()
         async for number in signals:
-            orders.hear(number)
+            orders.on_signal(number)
 
 
 async def _serve_until(
@@ -309,7 +309,7 @@ async def _flush_now_and_then(box: recording.Outbox) -> None:
 async def _listen(
     orders: _Orders, settings: Settings, endpoint: Endpoint, running: Site, agent_id: str
 ) -> None:
-    """Take requests until told to stop, and then until those under way are finished."""
+    """Take requests until a signal to stop, and then until those under way are finished."""
     shutdown = trio.Event()
     app = make_app(running, body_timeout_s=settings.body_timeout_s)
     first = FastPath(running) if settings.front == "hot" else None
