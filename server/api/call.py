@@ -66,7 +66,7 @@ when the client has gone before."""
 
 
 class Applied(NamedTuple):
-    """A command was taken up: by whose actor, when, and which of the session's events was the newest after it."""
+    """A command was applied: by whose actor, when, and which of the session's events was the newest after it."""
 
     session_id: str
     at: int

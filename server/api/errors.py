@@ -79,7 +79,7 @@ class NotReady(RequestError):
 
 
 class Failure(NamedTuple):
-    """How one kind of error is told: status, code, and functions for its details and headers."""
+    """How one kind of error is answered: status, code, and functions for its details and headers."""
 
     status: int
     code: str

@@ -199,7 +199,7 @@ def _session_after(call: Call, transition: Transition) -> bytes:
 
 
 def _taken(call: Call, transition: Transition) -> int:
-    """Note of whom and when a command was taken up. Gives the instant, as of which it is answered."""
+    """Note of whom and when a command was applied. Gives the instant, as of which it is answered."""
     call.taken = Applied.of(transition)
     return call.taken.at
 

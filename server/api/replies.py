@@ -34,7 +34,7 @@ SILENCE_S = 15.0  # a proxy gives up on a stream in which nothing comes
 _COMMENT = b":\n\n"
 
 
-class _Asked(NamedTuple):
+class _Question(NamedTuple):
     """A message that was sent and wants its reply: the 201's body, and how the message is known."""
 
     sent: bytes
@@ -44,7 +44,7 @@ class _Asked(NamedTuple):
 
 
 class _Listening(NamedTuple):
-    """To a session, since before the message was sent. Each message that is accepted after `since` is heard of."""
+    """To a session, since before the message was sent: each message that is accepted after `since` comes."""
 
     subscription: Subscription
     since: int
@@ -76,12 +76,12 @@ async def whole(call: Call, send: Callable[[], Awaitable[bytes]]) -> bytes:
     """
     subscription, since = _listen(call)
     try:
-        asked = _asked(call, await send(), since)
-        subscription.wants = partial(_is_about, asked)
-        reply = await _reply(call, asked, subscription)
+        question = _question(call, await send(), since)
+        subscription.wants = partial(_is_about, question)
+        reply = await _reply(call, question, subscription)
     finally:
         _unsubscribe(call, subscription)
-    return asked.sent[:-1] + b',"agentResponse":' + answers.encode(answers.agent_response(reply)) + b"}"
+    return question.sent[:-1] + b',"agentResponse":' + answers.encode(answers.agent_response(reply)) + b"}"
 
 
 async def streamed(call: Call, send: Callable[[], Awaitable[bytes]], *, wants_reply: bool) -> Stream:
@@ -91,23 +91,23 @@ async def streamed(call: Call, send: Callable[[], Awaitable[bytes]], *, wants_re
     """
     subscription, since = _listen(call)
     try:
-        asked = _asked(call, await send(), since)
-        subscription.wants = partial(_is_about, asked)
+        question = _question(call, await send(), since)
+        subscription.wants = partial(_is_about, question)
     except BaseException:
         _unsubscribe(call, subscription)
         raise
-    return Stream(call, subscription, _frames(call, asked, subscription, wants_reply=wants_reply))
+    return Stream(call, subscription, _frames(call, question, subscription, wants_reply=wants_reply))
 
 
 async def _frames(
-    call: Call, asked: _Asked, subscription: Subscription, *, wants_reply: bool
+    call: Call, question: _Question, subscription: Subscription, *, wants_reply: bool
 ) -> AsyncGenerator[bytes, None]:
     try:
-        yield _frame("userMessage", asked.sent)
+        yield _frame("userMessage", question.sent)
         if not wants_reply:
             return
         # However slowly the client takes the first frame: what was said meanwhile is in the subscription.
-        reply = await _reply_at_hand(call, asked) if asked.is_over else None
+        reply = await _reply_at_hand(call, question) if question.is_over else None
         while reply is None:
             notice = None
             with trio.move_on_after(SILENCE_S):
@@ -115,31 +115,31 @@ async def _frames(
             if notice is None:
                 yield _COMMENT
                 continue
-            if isinstance(notice.news, Chunk) and notice.news.message_id == asked.id:
-                piece = {"messageId": asked.id, "text": notice.news.text}
+            if isinstance(notice.news, Chunk) and notice.news.message_id == question.id:
+                piece = {"messageId": question.id, "text": notice.news.text}
                 yield _frame("chunk", answers.encode(piece))
-            reply = await _reply_in(call, asked, notice)
+            reply = await _reply_in(call, question, notice)
         yield _frame("agentResponse", answers.encode(answers.agent_response(reply)))
     except VigilError as error:
         yield _frame("error", answers.encode(error_body(error, call.request_id)))
 
 
-async def _reply(call: Call, asked: _Asked, subscription: Subscription) -> Message:
-    reply = await _reply_at_hand(call, asked) if asked.is_over else None
+async def _reply(call: Call, question: _Question, subscription: Subscription) -> Message:
+    reply = await _reply_at_hand(call, question) if question.is_over else None
     while reply is None:
-        reply = await _reply_in(call, asked, await _next(call, subscription))
+        reply = await _reply_in(call, question, await _next(call, subscription))
     return reply
 
 
-async def _reply_at_hand(call: Call, asked: _Asked) -> Message | None:
+async def _reply_at_hand(call: Call, question: _Question) -> Message | None:
     """The reply of a turn that is over, as a repeated request finds it; None while the turn is to come."""
-    if call.directory.turns.owes(call.session_id, asked.created_at):
+    if call.directory.turns.owes(call.session_id, question.created_at):
         return None
     key = call.directory.find(call.session_id).session.key
-    reply = await call.directory.store.reply_to(key, asked.created_at)
+    reply = await call.directory.store.reply_to(key, question.created_at)
     if reply is None:
-        is_cancelled = await call.directory.store.turn(key, asked.id) == "cancelled"
-        await _raise_failure(call, asked, *(_CANCELLED if is_cancelled else _UNANSWERED))
+        is_cancelled = await call.directory.store.turn(key, question.id) == "cancelled"
+        await _raise_failure(call, question, *(_CANCELLED if is_cancelled else _UNANSWERED))
     return reply
 
 
@@ -150,24 +150,24 @@ async def _next(call: Call, subscription: Subscription) -> Notice:
     raise Overloaded("The stream was read too slowly: read the answer in the history")
 
 
-async def _reply_in(call: Call, asked: _Asked, notice: Notice) -> Message | None:
+async def _reply_in(call: Call, question: _Question, notice: Notice) -> Message | None:
     """The reply, if this is it. Raises what this says of why there will be none."""
     if isinstance(notice.news, Resync):
-        return await _reply_at_hand(call, asked)
+        return await _reply_at_hand(call, question)
     data: Any = getattr(notice.news, "data", None)
-    if isinstance(data, Broadcast) and data.message.reply_to == asked.created_at:
+    if isinstance(data, Broadcast) and data.message.reply_to == question.created_at:
         return data.message
-    if isinstance(data, AgentError) and data.message_id == asked.id:
-        await _raise_failure(call, asked, data.code, data.message)
+    if isinstance(data, AgentError) and data.message_id == question.id:
+        await _raise_failure(call, question, data.code, data.message)
     if isinstance(data, Expired | Ended):
         call.directory.find(call.session_id)  # raises: the session is over
     return None
 
 
-async def _raise_failure(call: Call, asked: _Asked, code: str, message: str) -> None:
+async def _raise_failure(call: Call, question: _Question, code: str, message: str) -> None:
     failure = _FAILURES[code](message)
     key = call.directory.find(call.session_id).session.key
-    at = asked.created_at
+    at = question.created_at
     kept = (await call.directory.store.history(key, at + 1, at - 1, 1)).messages
     call.directory.find(call.session_id)  # raises when the session has gone meanwhile
     failure.question = kept[0] if kept else None
@@ -189,25 +189,25 @@ def _may_concern(since: int, news: News) -> bool:
     return data.message.reply_to > since if isinstance(data, Broadcast) else True
 
 
-def _is_about(asked: _Asked, news: News) -> bool:
+def _is_about(question: _Question, news: News) -> bool:
     """Whether it is about this message's answer, or the end of all answers."""
     data = getattr(news, "data", None)
     if isinstance(data, Broadcast):
-        return data.message.reply_to == asked.created_at
+        return data.message.reply_to == question.created_at
     if isinstance(data, AgentError):
-        return data.message_id == asked.id
-    return not isinstance(news, Chunk) or news.message_id == asked.id
+        return data.message_id == question.id
+    return not isinstance(news, Chunk) or news.message_id == question.id
 
 
 def _unsubscribe(call: Call, subscription: Subscription) -> None:
     call.directory.hub.unsubscribe(call.session_id, subscription)
 
 
-def _asked(call: Call, sent: bytes, since: int) -> _Asked:
+def _question(call: Call, sent: bytes, since: int) -> _Question:
     body = orjson.loads(sent)
     at = epoch_ms(body["createdAt"])
     is_over = at <= since and not call.directory.turns.owes(call.session_id, at)
-    return _Asked(sent, body["id"], at, is_over)
+    return _Question(sent, body["id"], at, is_over)
 
 
 def _frame(event: str, data: bytes) -> bytes:

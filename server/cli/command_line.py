@@ -28,7 +28,8 @@ from vigil.server.ops.keys import (
     rotate_key,
     shown,
 )
-from vigil.server.ops.settings import SETTINGS, Setting, Settings
+from vigil.server.ops.setting_rows import SETTINGS, Setting
+from vigil.server.ops.settings import Settings
 from vigil.server.ops.token_secrets import KEEP_DEFAULT, rotate_secret
 
 

@@ -155,6 +155,6 @@ ERRORS: tuple[Exception, ...] = (
 )
 
 
-def told(error: Exception) -> schemas.ErrorBody:
+def example_error(error: Exception) -> schemas.ErrorBody:
     """The body that a client gets for it."""
     return error_body(error, REQUEST_ID)

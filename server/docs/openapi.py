@@ -373,7 +373,7 @@ def _codes(errors: Sequence[Exception]) -> str:
 
 
 def _error_examples(errors: Sequence[Exception]) -> Json:
-    bodies = {type(error).__name__: examples.told(error) for error in errors}
+    bodies = {type(error).__name__: examples.example_error(error) for error in errors}
     return {name: {"summary": body["message"], "value": body} for name, body in bodies.items()}
 
 

@@ -15,7 +15,8 @@ from vigil.server.doctor.findings import Finding, broken, exit_code, good, text,
 from vigil.server.ops import layers
 from vigil.server.ops.data_dir import read_file
 from vigil.server.ops.keys import clear_key_file
-from vigil.server.ops.settings import Settings, SettingsError, load_settings, unknown_variables
+from vigil.server.ops.settings import Settings
+from vigil.server.ops.settings_loading import SettingsError, load_settings, unknown_variables
 
 
 class DoctorError(VigilError):

@@ -178,9 +178,9 @@ class _QuartRequest(_Head):
 
 async def _ask_for_body(head: QuartRequest) -> None:
     """Tell a client that waits for `100 Continue` to go on: nothing that its headers tell refuses it."""
-    go_on = head.scope.get("state", {}).get("go_on")
-    if go_on is not None:
-        await go_on()
+    send_continue = head.scope.get("state", {}).get("send_continue")
+    if send_continue is not None:
+        await send_continue()
 
 
 def _current(session_id: str, body_timeout_s: float) -> _QuartRequest:

@@ -53,8 +53,10 @@ class Door(NamedTuple):
                     os.unlink(path)
 
 
-async def open_doors(hosts: Sequence[str], port: int) -> list[Door]:
+async def open_doors(hosts: Sequence[str], port: int, umask: int | None = None) -> list[Door]:
     """Listen on each of `hosts`: a name, an address, or unix:PATH. Port 0 takes one free port for all of them.
+
+    `umask` is what socket files have their access from, if that is not the umask of the process.
 
     Raises ListenError, and then listens nowhere.
     """
@@ -63,7 +65,7 @@ async def open_doors(hosts: Sequence[str], port: int) -> list[Door]:
     doors: list[Door] = []
     try:
         for host in hosts:
-            await _open(host, port, doors)
+            await _open(host, port, umask, doors)
     except BaseException:
         close_doors(doors)
         raise
@@ -75,10 +77,10 @@ def close_doors(doors: Sequence[Door]) -> None:
         door.close()
 
 
-async def _open(host: str, port: int, doors: list[Door]) -> None:
+async def _open(host: str, port: int, umask: int | None, doors: list[Door]) -> None:
     """Add the doors of one host."""
     if host.startswith(UNIX):
-        doors.append(_unix_door(host.removeprefix(UNIX)))
+        doors.append(_unix_door(host.removeprefix(UNIX), umask))
         return
     addresses = await _addresses(host, port)
     failures = [failure for address in addresses if (failure := await _open_tcp(address, port, doors))]
@@ -132,14 +134,16 @@ def _refused(host: str, port: int, error: Exception) -> ListenError:
 # --- socket files
 
 
-def _unix_door(path: str) -> Door:
-    """A socket file with the access that the umask leaves it: by default its owner's alone."""
+def _unix_door(path: str, umask: int | None) -> Door:
+    """A socket file with the access that the umask leaves it."""
     if len(os.fsencode(path)) > _PATH_BYTES_MAX:
         raise ListenError(f"{path} is too long for a socket file: {_PATH_BYTES_MAX} bytes are the most")
     sock = socket.socket(socket.AF_UNIX)
     try:
         _make_way(path)
         sock.bind(path)
+        if umask is not None:
+            os.chmod(path, 0o777 & ~umask)
         sock.listen(_BACKLOG)
         sock.setblocking(False)
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))

@@ -1,7 +1,7 @@
 """What one connection may take of what all share: turns of the event loop, memory for answers, descriptors.
 
 It owns the counts and the rules, one `Traffic` for a server. It refuses to know protocols, sockets and what a
-connection does with its share: who is over it is told, or cut by a function of its own.
+connection does with its share: who is over it gets False, or is cut by a function of its own.
 """
 
 from collections import Counter

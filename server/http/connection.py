@@ -49,7 +49,8 @@ GONE = (OSError, trio.TooSlowError, *_BROKEN)
 class Serving(Protocol):
     """A connection as the server keeps it. While it is `idle`, `deadline` is when the client must have sent more."""
 
-    idle: bool
+    @property
+    def idle(self) -> bool: ...
 
     @property
     def deadline(self) -> float: ...
@@ -61,7 +62,7 @@ class Serving(Protocol):
         """Close it, idle as it is."""
 
     def cut(self) -> None:
-        """Close the socket now. Whoever sends or receives on it is told, shielded or not."""
+        """Close the socket now. Whoever sends or receives on it gets an error, shielded or not."""
 
 
 class Server:

@@ -150,8 +150,8 @@ class Http2(H2Protocol):
     async def _create_stream(self, request: h2.events.RequestReceived) -> None:
         headers = dict(request.headers)
         waits = headers.get(b"expect", b"").lower() == b"100-continue"
-        go_on = partial(self._go_on, request.stream_id) if waits else None
-        self.connection_state.update(method=headers[b":method"].decode(), go_on=go_on)
+        send_continue = partial(self._send_continue, request.stream_id) if waits else None
+        self.connection_state.update(method=headers[b":method"].decode(), send_continue=send_continue)
         await super()._create_stream(request)
 
     def _refuse(self, request: h2.events.RequestReceived) -> None:
@@ -162,7 +162,7 @@ class Http2(H2Protocol):
         if request.stream_ended is None:
             self._reset(request.stream_id, h2.errors.ErrorCodes.NO_ERROR)
 
-    async def _go_on(self, stream_id: int) -> None:
+    async def _send_continue(self, stream_id: int) -> None:
         """The app wants the body: say so to a client that waits for that (RFC 9110 10.1.1)."""
         if stream_id in self.streams:
             await super().stream_send(InformationalResponse(stream_id, [], 100))

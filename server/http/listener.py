@@ -34,12 +34,16 @@ _ACCEPTS_MAX = 128  # in one turn of the loop
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to listen. Port 0 takes a free port; certificate and key are PEM files and come together."""
+    """Where to listen. Port 0 takes a free port; certificate and key are PEM files and come together.
+
+    `umask` is that of socket files; None is that of the process.
+    """
 
     hosts: tuple[str, ...] = ("127.0.0.1",)
     port: int = 3000
     tls_cert: Path | None = None
     tls_key: Path | None = None
+    umask: int | None = None
 
 
 class BadCertificate(ListenError):
@@ -71,7 +75,7 @@ async def listen(
     over all connections, and counts them.
     """
     context = tls_context(endpoint)
-    doors = await open_doors(endpoint.hosts, endpoint.port)
+    doors = await open_doors(endpoint.hosts, endpoint.port, endpoint.umask)
     urls = [door.url(secure=context is not None) for door in doors]
     server = Server(app, limits, first, traffic)
     lifespan = Lifespan(server.app, server.config, server.state)

@@ -3,7 +3,7 @@
 It knows messages on the wire and the sizes they may have. It refuses to know sockets and what the app does.
 The names of Hypercorn's that it overrides are listed, and checked, in the tests.
 
-What a client sends is taken up in small pieces, with everybody else's turn between them (`server.http.budget`).
+What a client sends is processed in small pieces; between them everybody else has a turn (`server.http.budget`).
 
 Off are h2c (an upgrade is ignored, prior knowledge is a 400), WebSockets over HTTP/2 (clients then open one
 over HTTP/1.1) and permessage-deflate, which Hypercorn inflates without a bound.
@@ -40,7 +40,7 @@ _log = structlog.get_logger()
 
 _SEND_BYTES_PER_S = 64 * 1024  # the slowest that a long answer may be read, beyond its first send_s
 PIECE_BYTES = 64 * 1024
-_GOODBYE_S = 0.1  # for an app that is not reading to hear that its client has gone
+_GOODBYE_S = 0.1  # for an app that is not reading to take the event that its client has gone
 UNITS_BURST = 2000  # of work for one connection, see `Share`
 UNITS_PER_S = 200.0
 UNITS_FOR_ANSWER = 16  # its request, and the frames that a client sends while it reads
@@ -164,11 +164,11 @@ class _Server(h11.Connection):
 
     @property
     def they_are_waiting_for_100_continue(self) -> bool:
-        """Never, to Hypercorn: it would say "go on" before anybody has looked at the headers."""
+        """Never, to Hypercorn: it would send 100 before anybody has looked at the headers."""
         return False
 
     @property
-    def waits_to_go_on(self) -> bool:
+    def waits_for_continue(self) -> bool:
         """Whether the client waits for `100 Continue` or a final status before it sends the body."""
         return self.client_is_waiting_for_100_continue and self.our_state is h11.SEND_RESPONSE
 
@@ -273,7 +273,7 @@ class Http1(H11Protocol):
         await self._handle_events()
 
     async def stream_send(self, event: StreamEvent) -> None:
-        """An answer before the end of its request is the last one. A client that is not told asks again in vain."""
+        """An answer before the end of its request is the last one. Else a client would ask again in vain."""
         if isinstance(event, EndBody):
             self._share.earn(UNITS_FOR_ANSWER)
         if (
@@ -292,15 +292,15 @@ class Http1(H11Protocol):
         status = refusal(request, self.config.limits.head_bytes)
         if status is None:
             # What an app finds in its scope's state: Hypercorn's scope has the method in upper case.
-            self.connection_state.update(method=request.method.decode(), go_on=self._go_on)
+            self.connection_state.update(method=request.method.decode(), send_continue=self._send_continue)
             await super()._create_stream(plain(request))
         else:
             await self._send_error_response(status)
             await self.send(Closed())
 
-    async def _go_on(self) -> None:
+    async def _send_continue(self) -> None:
         """The app wants the body: say so to a client that waits for that (RFC 9110 10.1.1)."""
-        if isinstance(self.connection, _Server) and self.connection.waits_to_go_on:
+        if isinstance(self.connection, _Server) and self.connection.waits_for_continue:
             await self._send_h11_event(
                 h11.InformationalResponse(status_code=100, headers=self.config.response_headers("h11"))
             )

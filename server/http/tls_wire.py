@@ -1,7 +1,7 @@
 """The socket below TLS, with a bound on what a client may send there that is nothing for us.
 
 TLS 1.3 lets a client ask for new keys as often as it likes; each time costs more than a small request, and OpenSSL
-takes up all that was received in one go without a word to the layer above. So it gets little at a time, one such
+processes all that was received in one go without a word to the layer above. So it gets little at a time, one such
 client in a turn, and only so much before there is something to read. It refuses to know what TLS says.
 """
 
@@ -22,7 +22,7 @@ class Wire(trio.abc.Stream):
         self._traffic = traffic
         self._silent = 0  # bytes since the last that were for us
 
-    def heard(self) -> None:
+    def note_useful(self) -> None:
         """What was received had something in it."""
         self._silent = 0
 
@@ -53,5 +53,5 @@ async def receive(stream: Stream, bytes_max: int) -> bytes:
     """b"" at the end. Raises what Trio's streams raise."""
     data = bytes(await stream.receive_some(bytes_max))
     if isinstance(stream, trio.SSLStream):
-        stream.transport_stream.heard()
+        stream.transport_stream.note_useful()
     return data

@@ -18,7 +18,7 @@ FRAMES_PER_S = 50.0  # a client answers our pings, and may send its own
 
 
 class WebSocket(WSStream):
-    """Frames are taken up one by one, pings and pongs as well as messages; whoever sends too many is cut with 1008."""
+    """Frames are processed one by one, pings and pongs as well as messages; whoever sends too many is cut with 1008."""
 
     config: Any  # `server.http.protocols.ProtocolConfig`
     app_put: Any  # Hypercorn's, once there is an app

@@ -1,4 +1,4 @@
-"""Ends a process that was told to stop and cannot: after a number of seconds, whatever the disk does.
+"""Ends a process that got a signal to stop and cannot: after a number of seconds, whatever the disk does.
 
 A commit that hangs cannot be cancelled, and a read that hangs stops the event loop itself. So the system, not the
 loop, notifies this of signals, and it waits in a thread of its own. It knows nothing of what there is to finish.
@@ -25,28 +25,28 @@ def last_resort(patience_s: float, last_words: Callable[[], object]) -> Iterator
     wait without a signal.
     """
     countdown = threading.Thread(target=_count_down, args=(patience_s, last_words), daemon=True)
-    hear, tell = socket.socketpair()
-    tell.setblocking(False)
-    trio_hears = signal.set_wakeup_fd(tell.fileno(), warn_on_full_buffer=False)
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    trio_receives = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
 
     def begin() -> None:
         with suppress(RuntimeError):  # it is under way
             countdown.start()
 
-    threading.Thread(target=_pass_on, args=(hear, trio_hears, begin), daemon=True).start()
+    threading.Thread(target=_pass_on, args=(receiver, trio_receives, begin), daemon=True).start()
     try:
         yield begin
     finally:
-        signal.set_wakeup_fd(trio_hears)
-        tell.close()
+        signal.set_wakeup_fd(trio_receives)
+        sender.close()
 
 
-def _pass_on(hear: socket.socket, trio_hears: int, begin: Callable[[], None]) -> None:
+def _pass_on(receiver: socket.socket, trio_receives: int, begin: Callable[[], None]) -> None:
     """The system writes each signal's number."""
-    with hear:
-        while numbers := hear.recv(64):
+    with receiver:
+        while numbers := receiver.recv(64):
             with suppress(OSError):  # a full pipe wakes Trio too
-                os.write(trio_hears, numbers)
+                os.write(trio_receives, numbers)
             if _STOPS.intersection(numbers):
                 begin()
 

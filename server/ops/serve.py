@@ -135,11 +135,13 @@ def _run(settings: Settings) -> None:
     collect_seldom()
     give_memory_back()
     raise_descriptor_limit()
+    umask = os.umask(0o077)  # before the data directory narrows it, which does not mean socket files
     open_data_dir(settings.data_dir)
     agents = _agents(settings)
     if settings.api_key is None:
         ensure_default_key(settings.data_dir, created=datetime.now(UTC).date(), random_bytes=os.urandom)
-    trio.run(_serve, settings, _store(settings), agents)
+    endpoint = Endpoint(settings.host, settings.port, settings.tls_cert, settings.tls_key, umask)
+    trio.run(_serve, settings, endpoint, _store(settings), agents)
 
 
 def give_memory_back() -> None:
@@ -195,7 +197,7 @@ class _Orders:
         self.reload = trio.Event()
         self.doing = "it was still starting"
 
-    def hear(self, number: int) -> None:
+    def on_signal(self, number: int) -> None:
         if number == signal.SIGHUP:
             self.reload.set()
         else:
@@ -203,7 +205,9 @@ class _Orders:
             self.stop.set()
 
 
-async def _serve(settings: Settings, store: Store, agents: Mapping[str, AgentEntry]) -> None:
+async def _serve(
+    settings: Settings, endpoint: Endpoint, store: Store, agents: Mapping[str, AgentEntry]
+) -> None:
     orders = _Orders()
     patience_s = settings.grace_s + last_resort.AFTER_GRACE_S
     with last_resort.last_resort(patience_s, partial(_give_up, patience_s, orders, store)) as begin_to_wait:
@@ -213,7 +217,7 @@ async def _serve(settings: Settings, store: Store, agents: Mapping[str, AgentEnt
                 begin_to_wait()
             reloading = Reloading(agents, _reader(settings), nursery)
             try:
-                await _serve_until(orders, settings, store, reloading)
+                await _serve_until(orders, settings, endpoint, store, reloading)
             finally:
                 orders.doing = "the store was being closed"
                 with trio.CancelScope(shield=True):
@@ -241,13 +245,15 @@ async def _heed_signals(
     """From before anything runs until all is closed: a second signal must not cut a clean stop short."""
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         for number in ends.noted:  # while everything was imported
-            orders.hear(number)
+            orders.on_signal(number)
         task_status.started()
         async for number in signals:
-            orders.hear(number)
+            orders.on_signal(number)
 
 
-async def _serve_until(orders: _Orders, settings: Settings, store: Store, reloading: Reloading) -> None:
+async def _serve_until(
+    orders: _Orders, settings: Settings, endpoint: Endpoint, store: Store, reloading: Reloading
+) -> None:
     stop = trio.Event()
     clock = ScaledClock.resume(store.anchor, wall=_wall_ms, scale=settings.time_scale)
     async with trio.open_nursery() as nursery:
@@ -260,7 +266,7 @@ async def _serve_until(orders: _Orders, settings: Settings, store: Store, reload
         async with _recording(settings, plan, running), trio.open_nursery() as beside:
             beside.start_soon(_reload, orders, partial(reloading.reload, running.directory, ring))
             beside.start_soon(partial(_follow_secrets, settings.data_dir, running))
-            await _listen(orders, settings, running, next(iter(reloading.agents)))
+            await _listen(orders, settings, endpoint, running, next(iter(reloading.agents)))
             beside.cancel_scope.cancel()
             orders.doing = "what is recorded was being written"
         orders.doing = "the rate-limit windows were being saved"
@@ -308,11 +314,12 @@ async def _flush_now_and_then(box: recording.Outbox) -> None:
         box.flush()
 
 
-async def _listen(orders: _Orders, settings: Settings, running: Site, agent_id: str) -> None:
-    """Take requests until told to stop, and then until those under way are finished."""
+async def _listen(
+    orders: _Orders, settings: Settings, endpoint: Endpoint, running: Site, agent_id: str
+) -> None:
+    """Take requests until a signal to stop, and then until those under way are finished."""
     shutdown = trio.Event()
     app = make_app(running, body_timeout_s=settings.body_timeout_s)
-    endpoint = Endpoint(settings.host, settings.port, settings.tls_cert, settings.tls_key)
     first = FastPath(running) if settings.front == "hot" else None
     serving = partial(
         listen,

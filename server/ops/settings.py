@@ -1,38 +1,32 @@
-"""Every setting of `vigil serve`: name, environment variable, default, unit, range.
+"""Every setting of `vigil serve`: name, environment variable, default, unit, range, help text.
 
-One model; flags, help, the table of docs/settings.md and the texts of errors are read from it.
-A flag beats the environment, the environment beats the default. Opens no file and starts nothing.
+One model; flags, help, the table of docs/settings.md and the texts of errors are read from it
+(`server.ops.setting_rows`). It refuses to know where values come from (`server.ops.settings_loading`).
 """
 
-import difflib
-import re
-from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
     FilePath,
-    PlainValidator,
     SecretStr,
-    ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from vigil.actors.core.errors import VigilError
-from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutConfig
-from vigil.actors.core.suggestion import did_you_mean
-from vigil.server.http.addresses import UNIX
-from vigil.server.input import origins
-
-
-class SettingsError(VigilError):
-    """Bad settings. The text has one line for each: its flag or variable, its value, what is allowed."""
+from vigil.server.ops.setting_values import (
+    STORE,
+    NamedPath,
+    RateLimit,
+    as_typed,
+    read_api_key,
+    read_hosts,
+    read_origins,
+    read_root_path,
+)
 
 
 class About(NamedTuple):
@@ -46,84 +40,6 @@ class About(NamedTuple):
     flag: bool = True
 
 
-class Setting(NamedTuple):
-    """One row of the help and of the table of docs/settings.md. Without a flag only the environment sets it."""
-
-    name: str
-    flag: str | None
-    env: str
-    group: str
-    metavar: str
-    meaning: str
-    allowed: str
-    default: str
-    choices: tuple[str, ...] = ()
-
-
-def _limit(value: object) -> Limit:
-    return value if isinstance(value, Limit) else Limit.parse(str(value))
-
-
-def _listed(value: str | Iterable[str]) -> Iterable[str]:
-    """What was typed once for each, or stands in a variable with commas."""
-    return re.split(r"\s*,\s*", value.strip()) if isinstance(value, str) else value
-
-
-def _hosts(value: str | Iterable[str]) -> tuple[str, ...]:
-    return tuple(map(_host, _listed(value)))
-
-
-def _host(text: str) -> str:
-    if text.startswith(UNIX) and text != UNIX:
-        return text
-    name = text[1:-1] if _IN_BRACKETS.fullmatch(text) else text
-    if _HOST.fullmatch(name) is None or name == UNIX:
-        raise ValueError("not a host")
-    return name
-
-
-def _root_path(text: str) -> str:
-    path = text.rstrip("/")
-    if _ROOT_PATH.fullmatch(path) is None:
-        raise ValueError("not a path")
-    return path
-
-
-def _origins(value: str | Iterable[str]) -> tuple[str, ...]:
-    """Origins as browsers send them, from a list or from a text with commas."""
-    return tuple(map(_origin, _listed(value)))
-
-
-def _origin(text: str) -> str:
-    found = origins.origin(text)
-    if found is None:
-        raise ValueError("not an origin")
-    return found
-
-
-def _api_key(value: object) -> object:
-    if isinstance(value, str) and _API_KEY.fullmatch(value) is None:
-        raise ValueError("not a key")
-    return value
-
-
-def _typed(text: str) -> Any:
-    """A default written as a person would type it, to be validated like that."""
-    return text
-
-
-def _not_empty(value: object) -> object:
-    if value == "":
-        raise ValueError("an empty path would be the current directory")
-    return value
-
-
-_IN_BRACKETS = re.compile(r"\[[^\[\]]*:[^\[\]]*\]")
-_HOST = re.compile(r"[^\s/,\[\]]+")
-_ROOT_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)*")
-_API_KEY = re.compile(r"[A-Za-z0-9._~-]{16,}", re.ASCII)
-_STORE = r"^(memory:|sqlite:[^:].*)$"
-
 _LISTENING = "listening"
 _KEEPING = "data and keys"
 _AGENTS = "agents and content"
@@ -132,9 +48,6 @@ _LIFE = "the life of a session"
 _LOGS = "time and logs"
 
 _COUNT_PER_TIME = "COUNT/second, COUNT/minute or COUNT/hour, with a COUNT of at least 1"
-
-NamedPath = Annotated[Path, BeforeValidator(_not_empty)]
-RateLimit = Annotated[Limit, NoDecode, PlainValidator(_limit)]
 
 
 class Settings(BaseSettings):
@@ -145,12 +58,12 @@ class Settings(BaseSettings):
     host: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_hosts),
+        BeforeValidator(read_hosts),
         About(
             _LISTENING,
             "ADDRESS",
             "where to listen, once for each address: 0.0.0.0 is every interface, :: every one of both families, "
-            "unix:PATH a socket file with the access that the umask leaves it; in the variable, commas between them",
+            "unix:PATH a socket file with the access that the umask leaves; in the variable, commas between them",
             "a host name, an address or unix:PATH",
             "127.0.0.1",
         ),
@@ -175,7 +88,7 @@ class Settings(BaseSettings):
     ] = None
     root_path: Annotated[
         str,
-        BeforeValidator(_root_path),
+        BeforeValidator(read_root_path),
         About(
             _LISTENING,
             "PATH",
@@ -187,7 +100,7 @@ class Settings(BaseSettings):
     allow_origin: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_origins),
+        BeforeValidator(read_origins),
         About(
             _LISTENING,
             "ORIGIN",
@@ -241,7 +154,7 @@ class Settings(BaseSettings):
     ] = Path("vigil-data")
     store: Annotated[
         str | None,
-        Field(pattern=_STORE),
+        Field(pattern=STORE),
         About(
             _KEEPING,
             "STORE",
@@ -252,7 +165,7 @@ class Settings(BaseSettings):
     ] = None
     api_key: Annotated[
         SecretStr | None,
-        BeforeValidator(_api_key),
+        BeforeValidator(read_api_key),
         About(
             _KEEPING,
             "KEY",
@@ -276,14 +189,14 @@ class Settings(BaseSettings):
         About(
             _LIMITS, "RATE", "requests that one session may make; an agent can override it", _COUNT_PER_TIME
         ),
-    ] = _typed("60/minute")
+    ] = as_typed("60/minute")
     user_limit: Annotated[
         RateLimit, About(_LIMITS, "RATE", "requests that one user may make", _COUNT_PER_TIME)
-    ] = _typed("1000/hour")
+    ] = as_typed("1000/hour")
     agent_limit: Annotated[
         RateLimit,
         About(_LIMITS, "RATE", "requests that one agent may get; an agent can override it", _COUNT_PER_TIME),
-    ] = _typed("5000/hour")
+    ] = as_typed("5000/hour")
     session_max: Annotated[
         int, Field(ge=1, le=100_000_000), About(_LIMITS, "N", "sessions that may be live at once")
     ] = 1_000_000
@@ -373,112 +286,3 @@ class Settings(BaseSettings):
                 "--tls-cert and --tls-key (VIGIL_TLS_CERT, VIGIL_TLS_KEY) go together: give both or none"
             )
         return self
-
-
-def load_settings(
-    flags: Mapping[str, Any], below: Mapping[str, tuple[Any, str]] = MappingProxyType({})
-) -> Settings:
-    """The settings in force: `flags` (name to text, as typed) over the environment over `below` over defaults.
-
-    `below` is what files say of settings that the environment does not name: name to text, and where it stands.
-    Raises SettingsError.
-    """
-    given = {name: value for name, (value, _) in below.items()} | dict(flags)
-    try:
-        return Settings(**{_input_name(name): value for name, value in given.items()})
-    except ValidationError as error:
-        # Not chained: a traceback would show what was typed, secrets too.
-        places = {name: place for name, (_, place) in below.items()}
-        raise SettingsError("\n".join(_faults(error, flags, places))) from None
-
-
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """A line of warning for each variable that looks like a setting and is none."""
-    known = {setting.env for setting in SETTINGS}
-    return [line for name in sorted(environ) if name.upper() not in known for line in _suspicion(name, known)]
-
-
-def _suspicion(name: str, known: Iterable[str]) -> Iterator[str]:
-    """Any VIGIL_ name is suspect; SESSION_ ones, which desktops use too, only when nearly a setting's."""
-    if name in _OTHERS or _KUBERNETES.fullmatch(name):
-        return
-    like = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-    hint = f": did you mean {like[0]}?" if like else ". See: vigil serve --help"
-    if name.startswith("VIGIL_") or (like and name.startswith("SESSION_")):
-        yield f"The environment variable {name} is not a setting{hint}"
-
-
-def _input_name(name: str) -> str:
-    """What pydantic takes a field by. Not by both names: VIGIL_SESSION_... would be taken too."""
-    return Settings.model_fields[name].alias or name
-
-
-_OTHERS = frozenset({"VIGIL_CONFIG", "VIGIL_PROVE"})  # which file has settings; read by the tests
-# What Kubernetes sets in every pod beside a service that is called vigil.
-_KUBERNETES = re.compile(r"VIGIL_(SERVICE_(HOST|PORT)\w*|PORT_\d+_(TCP|UDP)\w*)", re.ASCII)
-
-
-def _faults(error: ValidationError, flags: Mapping[str, Any], places: Mapping[str, str]) -> Iterator[str]:
-    settings = {setting.name: setting for setting in SETTINGS}
-    for fault in error.errors(include_url=False):
-        if not fault["loc"]:
-            yield str(fault["ctx"]["error"])
-            continue
-        setting = settings[str(fault["loc"][0]).lower()]
-        by_flag = setting.flag if setting.name in flags else None
-        yield _fault(setting, fault["input"], by_flag or places.get(setting.name, setting.env))
-
-
-def _fault(setting: Setting, value: object, source: str) -> str:
-    shown = "its value (not shown)" if setting.flag is None else repr(value)[:120]
-    near = did_you_mean(str(value), setting.choices)
-    return f"{source}: {shown} is not {setting.allowed}{near}"
-
-
-def _setting(name: str, field: FieldInfo) -> Setting:
-    about = next(item for item in field.metadata if isinstance(item, About))
-    return Setting(
-        name,
-        f"--{name.replace('_', '-')}" if about.flag else None,
-        field.alias or f"VIGIL_{name.upper()}",
-        about.group,
-        about.metavar,
-        about.meaning,
-        about.allowed or _allowed(field),
-        about.default or _default(field.default),
-        _choices(field),
-    )
-
-
-def _choices(field: FieldInfo) -> tuple[str, ...]:
-    """The words that can be typed, where there are only some."""
-    if field.annotation is bool:
-        return ("true", "false")
-    return get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-
-
-def _allowed(field: FieldInfo) -> str:
-    """What the type and its bounds say."""
-    if get_origin(field.annotation) is Literal:
-        *others, last = get_args(field.annotation)
-        return f"{', '.join(others)} or {last}"
-    bounds = {
-        bound: getattr(item, bound) for item in field.metadata for bound in _BOUNDS if hasattr(item, bound)
-    }
-    if not bounds:
-        return "a path"
-    kind = "whole number" if field.annotation is int else "number"
-    low = f"above {bounds['gt']}" if "gt" in bounds else f"from {bounds['ge']}"
-    return f"a {kind} {low} to {bounds['le']}"
-
-
-_BOUNDS = ("gt", "ge", "le")
-
-
-def _default(value: object) -> str:
-    if value is None or value == ():
-        return "none"
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-SETTINGS: tuple[Setting, ...] = tuple(_setting(name, field) for name, field in Settings.model_fields.items())

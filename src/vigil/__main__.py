@@ -22,7 +22,7 @@ def _serve(arguments: "Namespace") -> int:
     from vigil.server.cli.command_line import typed_settings
     from vigil.server.ops import layers
     from vigil.server.ops.serve import serve
-    from vigil.server.ops.settings import load_settings, unknown_variables
+    from vigil.server.ops.settings_loading import load_settings, unknown_variables
 
     files = layers.read(vars(arguments).get("config"), os.environ)
     for warning in (*unknown_variables(os.environ), *files.warnings):

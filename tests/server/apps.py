@@ -62,7 +62,7 @@ async def ok() -> dict[str, bool]:
 
 
 async def size() -> str:
-    await request.scope["state"]["go_on"]()  # the body is wanted
+    await request.scope["state"]["send_continue"]()  # the body is wanted
     return str(len(await request.get_data()))
 
 

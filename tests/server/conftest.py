@@ -1,5 +1,6 @@
 """What the tests of the server's front share: a small app, a certificate, and the log."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from structlog.testing import capture_logs
 
 from tests.server.apps import Gate, gated
 from vigil.server.http.listener import Endpoint
+from vigil.server.ops.setting_rows import SETTINGS
 
 
 @pytest.fixture
@@ -53,3 +55,13 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def secure(certificate: tuple[Path, Path]) -> Endpoint:
     return Endpoint(port=0, tls_cert=certificate[0], tls_key=certificate[1])
+
+
+@pytest.fixture
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No setting of whoever runs the tests; the umask as it was."""
+    for row in SETTINGS:
+        monkeypatch.delenv(row.env, raising=False)
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)

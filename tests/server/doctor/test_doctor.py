@@ -114,7 +114,8 @@ def test_files_that_others_can_read_are_a_warning_and_stay_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "vigil-data").mkdir(mode=0o700)
-    (tmp_path / "vigil-data" / "secret").touch(0o644)
+    (tmp_path / "vigil-data" / "secret").touch()
+    (tmp_path / "vigil-data" / "secret").chmod(0o644)
     code, text = doctor(capsys)
     assert (code, "secret can be read by others" in text) == (0, True)
     assert (tmp_path / "vigil-data" / "secret").stat().st_mode & 0o777 == 0o644

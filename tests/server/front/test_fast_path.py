@@ -14,8 +14,12 @@ from tests.server.apps import deaf
 from tests.server.fronts import SESSION_ID, request
 from tests.server.raw import SHORT_S, TIMEOUT_S, Client, Running, assert_cut, connect, flood, settle, start
 from vigil.actors.core.quotas import Limit
-from vigil.server.front.fast_path import FastConnection, FastPath
+from vigil.server.front.fast_connection import FastConnection
+from vigil.server.front.fast_path import FastPath
+from vigil.server.front.fast_states import COMMITTING, SENDING, SENDING_COMMITTING
 from vigil.server.front.quart_app import make_app
+from vigil.server.front.readiness import Readiness
+from vigil.server.http.connection import Server
 from vigil.server.http.listener import Endpoint
 from vigil.server.http.protocols import DEFAULTS, Limits
 
@@ -42,6 +46,20 @@ async def serving(
         yield api, running
         api.site.stop_taking_requests()
         running.shutdown.set()
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[FastConnection]:
+    """The connections that the fast path has made."""
+    noted: list[FastConnection] = []
+    make = FastPath.__call__
+
+    def note(path: FastPath, *given: Any) -> FastConnection:
+        noted.append(make(path, *given))
+        return noted[-1]
+
+    monkeypatch.setattr(FastPath, "__call__", note)
+    return noted
 
 
 def hold_commits(api: Api) -> trio.Event:
@@ -91,15 +109,8 @@ async def test_what_is_answered_does_not_wait_for_the_next_request_of_the_pipeli
 
 
 async def test_who_sends_on_without_reading_is_read_no_further_while_a_request_is_under_way(
-    monkeypatch: pytest.MonkeyPatch,
+    made: list[FastConnection],
 ) -> None:
-    made: list[FastConnection] = []
-
-    def make(self: FastPath, *given: Any) -> FastConnection:
-        made.append(FastConnection(self, *given))
-        return made[-1]
-
-    monkeypatch.setattr(FastPath, "__call__", make)
     async with serving() as (api, server), connect(server) as client:
         gate = hold_commits(api)
         await client.send(BEAT)
@@ -110,6 +121,44 @@ async def test_who_sends_on_without_reading_is_read_no_further_while_a_request_i
             assert len(made[0]._received) < 4 * 65_536
             gate.set()
             assert {(await client.answer()).status for _ in range(3001)} == {200}
+
+
+async def test_an_answer_that_is_there_while_earlier_ones_are_being_sent_comes_after_them(
+    made: list[FastConnection],
+) -> None:
+    async with running_api() as api, trio.open_nursery() as nursery:
+        await api.create()
+        server = Server(deaf, first=FastPath(api.site))
+        ours, theirs = map(trio.SocketStream, trio.socket.socketpair())
+        theirs.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, 1)  # as little as there can be
+        client = Client(ours)
+        nursery.start_soon(server.serve_connection, theirs)
+        gate = hold_commits(api)
+        await client.send(GET * 15 + SEND + HISTORY)
+        await settle(lambda: bool(made) and made[0]._state is SENDING_COMMITTING)
+        gate.set()
+        await settle(lambda: made[0]._state is SENDING)
+        answers = [await client.answer() for _ in range(17)]
+        assert [answer.status for answer in answers] == [200] * 15 + [201, 200]
+        assert answers[-1].body.count(b'"content"') == 1
+        await settle(lambda: made[0].idle)
+        assert server.traffic.unsent.bytes == 0
+        await ours.aclose()
+
+
+async def test_an_answer_to_a_client_who_has_gone_waits_for_nobody(made: list[FastConnection]) -> None:
+    async with serving() as (api, server):
+        gate = hold_commits(api)
+        async with connect(server) as client:
+            assert (await client.ask(GET)).status == 200
+            await client.send(BEAT)
+            await settle(lambda: made[0]._state is COMMITTING)
+            client.reset()
+        await settle(lambda: made[0]._task is None)
+        gate.set()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert made[0]._traffic.unsent.bytes == 0
+        assert not made[0]._answers
 
 
 async def test_a_bug_on_one_connection_leaves_the_others_alone(
@@ -267,11 +316,10 @@ def test_the_session_of_the_tests_is_the_first_of_a_site() -> None:
 async def test_of_a_crowd_that_comes_at_once_a_few_are_served_first_and_the_rest_with_everybody(
     mock_clock: trio.testing.MockClock,
 ) -> None:
-    async with running_api() as api:
-        path = FastPath(api.site)
-        for _ in range(2):
-            assert [path.has_time_for_newcomer() for _ in range(20)] == [True] * 8 + [False] * 12
-            mock_clock.jump(0.004)
+    ready = Readiness()
+    for _ in range(2):
+        assert [ready.has_time_for_newcomer() for _ in range(20)] == [True] * 8 + [False] * 12
+        mock_clock.jump(0.004)
 
 
 async def test_livez_is_not_kept_waiting_with_the_crowd(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,7 +330,7 @@ async def test_livez_is_not_kept_waiting_with_the_crowd(monkeypatch: pytest.Monk
         in_line.append(one)
         readable(one)
 
-    monkeypatch.setattr(FastPath, "has_time_for_newcomer", lambda _path: False)
+    monkeypatch.setattr(Readiness, "has_time_for_newcomer", lambda _: False)
     monkeypatch.setattr(FastConnection, "readable", noted)
     async with serving() as (_, server):
         async with connect(server) as client:

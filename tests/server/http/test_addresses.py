@@ -189,6 +189,21 @@ def test_every_address_of_a_server_answers_the_line_that_it_prints_for_it(tmp_pa
     assert not file.exists()
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o007, 0o770)])
+def test_a_socket_file_of_vigil_serve_has_what_the_umask_leaves_and_its_data_are_private_all_the_same(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    file, data = tmp_path / "vigil.sock", tmp_path / "data"
+    before = os.umask(umask)
+    try:
+        with running_server(data, f"--host=unix:{file}", "--log-level=error") as server:
+            assert stat.S_IMODE(file.stat().st_mode) == mode
+            assert {stat.S_IMODE(kept.stat().st_mode) for kept in data.iterdir()} == {0o600}
+            assert server.stop(signal.SIGTERM) == 0
+    finally:
+        os.umask(before)
+
+
 def printed(server: ServerProcess) -> str:
     """The next line to try."""
     while not (line := server.stdout.readline()).startswith("  curl "):

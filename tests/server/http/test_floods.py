@@ -30,7 +30,7 @@ from tests.server.raw import (
 )
 from vigil.loadtests.bench.attacks import ATTACKS
 from vigil.server.api import answers
-from vigil.server.front import fast_path as hotpath
+from vigil.server.front import readiness
 from vigil.server.front.fast_path import FastPath
 from vigil.server.http.budget import MIB, Traffic
 from vigil.server.http.connection import Server
@@ -153,22 +153,21 @@ async def test_between_the_slices_of_a_flood_others_have_their_turn(
 async def test_each_ready_client_is_served_once_before_any_is_served_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hotpath, "_LOOK_S", 0.0)  # others have a turn after each
+    monkeypatch.setattr(readiness, "_LOOK_S", 0.0)  # others have a turn after each
     served: list[int] = []
-    async with running_api() as api:
-        path = FastPath(api.site)
 
-        class Client:
-            def __init__(self, number: int) -> None:
-                self.number = number
+    class Client:
+        def __init__(self, number: int) -> None:
+            self.number = number
 
-            def readable(self) -> None:
-                served.append(self.number)
+        def readable(self) -> None:
+            served.append(self.number)
 
-        path._watched = {number: Client(number) for number in range(5)}  # type: ignore[misc]
-        for _ in range(2):
-            with trio.testing.assert_checkpoints():
-                await path._read_all([(number, select.EPOLLIN) for number in range(5)], until_s=0.0)
+    ready = readiness.Readiness()
+    ready._watched = {number: Client(number) for number in range(5)}
+    for _ in range(2):
+        with trio.testing.assert_checkpoints():
+            await ready._read_all([(number, select.EPOLLIN) for number in range(5)], until_s=0.0)
     assert served == [0, 1, 2, 3, 4] * 2
 
 

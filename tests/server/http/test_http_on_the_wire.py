@@ -5,7 +5,7 @@ import pytest
 import trio
 
 from tests.harness import BASE, OWNER, running_api
-from tests.server.front.test_events_socket import new_session
+from tests.server.front.listening import new_session
 from tests.server.fronts import SESSION_ID, answers, request
 from tests.server.http2 import connect_http2
 from tests.server.raw import connect, start

@@ -47,7 +47,7 @@ async def test_who_says_something_in_between_may_send_for_ever_but_little_at_a_t
                 piece = await reader.receive_some(64 * 1024)
                 assert len(piece) <= RECV_BYTES
                 read += len(piece)
-            reader.heard()
+            reader.note_useful()
     assert not traffic.cuts
 
 

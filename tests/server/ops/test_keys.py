@@ -1,32 +1,18 @@
-"""API keys and the directory they live in: spec section 6."""
+"""API keys: making, listing, revoking, and the one that serve makes (spec section 6)."""
 
 import os
 import re
-import resource
-import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
+from collections.abc import Callable
 from hashlib import sha256
-from itertools import count
 from pathlib import Path
 
 import pytest
-import trio
-from trio.testing import MockClock
 
+from tests.server.ops.key_files import NOW, TODAY, mode
 from vigil.server.api.auth import SCOPES
-from vigil.server.ops.data_dir import (
-    DataDirError,
-    locked,
-    open_data_dir,
-    read_file,
-    session_secret,
-    write_file,
-)
 from vigil.server.ops.keys import (
-    KeyRing,
     KeysError,
     clear_key_file,
     ensure_default_key,
@@ -38,153 +24,7 @@ from vigil.server.ops.keys import (
     revoke_key,
 )
 
-TODAY = date(2026, 11, 22)
-NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
-ENVIRONMENT_KEY = "a-key-from-the-environment"
-
-
-@pytest.fixture(autouse=True)
-def _umask() -> Iterator[None]:
-    """Opening a data directory narrows the umask of the process; a loose one shows that it matters."""
-    before = os.umask(0)
-    yield
-    os.umask(before)
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    path = tmp_path / "vigil-data"
-    open_data_dir(path)
-    return path
-
-
-@pytest.fixture
-def random_bytes() -> Callable[[int], bytes]:
-    """Different bytes each time, the same in each run."""
-    calls = count()
-    return lambda size: sha256(str(next(calls)).encode()).digest()[:size]
-
-
-@pytest.fixture
-def make(data_dir: Path, random_bytes: Callable[[int], bytes]) -> Callable[..., str]:
-    def make(name: str, *scopes: str) -> str:
-        return new_key(data_dir, name, scopes, created=TODAY, random_bytes=random_bytes)
-
-    return make
-
-
-def mode(path: Path) -> int:
-    return stat.S_IMODE(path.stat().st_mode)
-
-
-def ring_of(data_dir: Path, warnings: list[str] | None = None, environment_key: str | None = None) -> KeyRing:
-    warn = (lambda _text: None) if warnings is None else warnings.append
-    return KeyRing(data_dir, monotonic=trio.current_time, warn=warn, environment_key=environment_key)
-
-
-# --- the directory
-
-
-def test_the_directory_is_made_for_its_owner_alone_with_its_parents(tmp_path: Path) -> None:
-    open_data_dir(tmp_path / "a" / "b")
-    assert mode(tmp_path / "a" / "b") == 0o700
-
-
-def test_a_directory_and_files_that_others_could_read_are_tightened(tmp_path: Path) -> None:
-    path = tmp_path / "loose"
-    path.mkdir(mode=0o755)
-    for name in ("secret", "keys.json", "api-key", "vigil.db", "vigil.db-wal"):
-        (path / name).touch(0o644)
-    open_data_dir(path)
-    assert mode(path) == 0o700
-    assert {mode(file) for file in path.iterdir()} == {0o600}
-
-
-def test_files_that_are_not_vigils_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").touch(0o644)
-    open_data_dir(tmp_path)
-    assert mode(tmp_path / "notes.txt") == 0o644
-
-
-def test_a_file_that_another_library_makes_later_is_private_too(data_dir: Path) -> None:
-    (data_dir / "vigil.db").write_bytes(b"")
-    assert mode(data_dir / "vigil.db") == 0o600
-
-
-def test_a_directory_that_all_users_share_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o1777)
-    with pytest.raises(DataDirError, match="shared by all users"):
-        open_data_dir(tmp_path)
-    assert mode(tmp_path) == 0o1777
-
-
-@pytest.mark.parametrize("below", ["", "deeper"])
-def test_a_file_in_the_directorys_place_is_one_clear_line(tmp_path: Path, below: str) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(DataDirError, match=r"^[^\n]*file[^\n]* cannot be used: [^\n]*--data-dir$"):
-        open_data_dir(tmp_path / "file" / below)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(DataDirError, match=r"^[^\n]*cannot be written[^\n]*$"):
-        open_data_dir(tmp_path)
-
-
-def test_a_written_file_is_private_and_leaves_nothing_beside_it(data_dir: Path) -> None:
-    os.umask(0)
-    write_file(data_dir / "file", b"content")
-    assert mode(data_dir / "file") == 0o600
-    assert [path.name for path in data_dir.iterdir()] == ["file"]
-
-
-def test_a_file_is_replaced_whole_under_those_who_read_it(data_dir: Path) -> None:
-    path = data_dir / "file"
-    write_file(path, b"old content")
-    with path.open("rb") as reader:
-        write_file(path, b"new")
-        assert reader.read() == b"old content"
-    assert read_file(path) == b"new"
-
-
-def test_a_write_that_fails_leaves_the_old_file_whole(data_dir: Path) -> None:
-    path = data_dir / "file"
-    write_file(path, b"old content")
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))  # as if the disk were full
-    try:
-        with pytest.raises(DataDirError, match="file cannot be used"):
-            write_file(path, b"new content")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert read_file(path) == b"old content"
-
-
-def test_what_a_crash_left_half_written_is_no_obstacle(data_dir: Path) -> None:
-    (data_dir / ".file.tmp").write_bytes(b"hal")
-    write_file(data_dir / "file", b"whole")
-    assert read_file(data_dir / "file") == b"whole"
-
-
-def test_a_lock_in_a_directory_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(DataDirError, match="No such file"), locked(tmp_path / "nowhere"):
-        pass
-
-
-def test_the_secret_is_made_once(data_dir: Path, random_bytes: Callable[[int], bytes]) -> None:
-    secret = session_secret(data_dir, random_bytes)
-    assert len(secret) == 32
-    assert session_secret(data_dir, random_bytes) == secret
-    assert mode(data_dir / "secret") == 0o600
-
-
-@pytest.mark.parametrize("size", [0, 31, 33])
-def test_a_secret_of_the_wrong_length_is_refused_and_kept(data_dir: Path, size: int) -> None:
-    (data_dir / "secret").write_bytes(b"x" * size)
-    with pytest.raises(DataDirError, match=rf"^[^\n]*secret holds {size} bytes, not 32[^\n]*$"):
-        session_secret(data_dir, os.urandom)
-    assert (data_dir / "secret").stat().st_size == size
+pytestmark = pytest.mark.usefixtures("loose_umask")
 
 
 # --- making, listing, revoking
@@ -290,7 +130,7 @@ def test_two_keys_of_one_name_are_a_broken_file(data_dir: Path, make: Callable[.
 
 _MAKER = """
 import os, sys
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 from vigil.server.ops.keys import new_key
 print("ready", flush=True)
@@ -373,174 +213,3 @@ def test_a_clear_key_that_a_crash_left_unregistered_is_made_anew(data_dir: Path)
     assert not has_clear_key(data_dir)
     ensure_default_key(data_dir, created=TODAY, random_bytes=os.urandom)
     assert has_clear_key(data_dir)
-
-
-# --- the keys in force
-
-
-async def test_a_presented_key_is_its_principal_and_anything_else_is_nobody(
-    data_dir: Path, make: Callable[..., str]
-) -> None:
-    key = make("reader", "sessions:read", "sessions:health")
-    ring = ring_of(data_dir)
-    principal = ring.find(key)
-    assert principal is not None
-    assert principal.id == sha256(key.encode()).hexdigest()[:16]
-    assert principal.name == "reader"
-    assert principal.scopes == {"sessions:read", "sessions:health"}
-    assert principal.session_id is None
-    for wrong in ("", key[:-1], f"{key}x", key.upper(), sha256(key.encode()).hexdigest()):
-        assert ring.find(wrong) is None
-
-
-async def test_the_environments_key_is_one_more_with_all_scopes(
-    data_dir: Path, make: Callable[..., str]
-) -> None:
-    key = make("reader", "sessions:read")
-    ring = ring_of(data_dir, environment_key=ENVIRONMENT_KEY)
-    principal = ring.find(ENVIRONMENT_KEY)
-    assert principal is not None
-    assert (principal.name, principal.scopes) == ("VIGIL_API_KEY", frozenset(SCOPES))
-    assert ring.find(key) is not None
-
-
-async def test_a_ring_without_a_file_has_no_keys_until_one_is_made(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    ring = ring_of(data_dir)
-    assert ring.find("vigil_anything") is None
-    key = make("reader", "sessions:read")
-    mock_clock.jump(1)
-    assert ring.find(key) is not None
-
-
-async def test_new_and_revoked_keys_count_within_a_second(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    old = make("old", "sessions:read")
-    ring = ring_of(data_dir)
-    principal = ring.find(old)
-    assert principal is not None
-    revoke_key(data_dir, "old")
-    new = make("new", "sessions:write")
-    mock_clock.jump(1)
-    assert not ring.in_force(principal)
-    assert ring.find(old) is None
-    assert ring.find(new) is not None
-
-
-async def test_a_change_that_keeps_size_and_mtime_counts_too(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    key = make("reader", "sessions:read")
-    ring = ring_of(data_dir)
-    before = keys_file(data_dir).stat().st_mtime_ns
-    keys_file(data_dir).write_text(keys_file(data_dir).read_text().replace('"reader"', '"viewer"'))
-    os.utime(keys_file(data_dir), ns=(before, before))
-    mock_clock.jump(1)
-    principal = ring.find(key)
-    assert principal is not None
-    assert principal.name == "viewer"
-
-
-async def test_the_environments_key_survives_a_change_of_the_file(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    ring = ring_of(data_dir, environment_key=ENVIRONMENT_KEY)
-    make("reader", "sessions:read")
-    mock_clock.jump(1)
-    assert ring.find(ENVIRONMENT_KEY) is not None
-
-
-async def test_the_file_is_looked_at_twice_a_second_at_most(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    key = make("reader", "sessions:read")
-    ring = ring_of(data_dir)
-    revoke_key(data_dir, "reader")
-    mock_clock.jump(0.4)
-    assert ring.find(key) is not None
-    mock_clock.jump(0.2)
-    assert ring.find(key) is None
-
-
-async def test_who_was_let_in_is_in_force_while_key_and_scopes_are_the_same(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    ring = ring_of(data_dir)
-    narrowed, kept = make("narrowed", "sessions:read"), make("kept", "sessions:write")
-    mock_clock.jump(1)
-    first, second = ring.find(narrowed), ring.find(kept)
-    assert first is not None
-    assert second is not None
-    keys_file(data_dir).write_text(keys_file(data_dir).read_text().replace(":read", ":health"))
-    mock_clock.jump(1)
-    assert not ring.in_force(first)
-    assert ring.in_force(second)
-
-
-async def test_a_session_token_stays_in_force_whatever_becomes_of_the_keys(data_dir: Path) -> None:
-    ring = ring_of(data_dir, environment_key=ENVIRONMENT_KEY)
-    principal = ring.find(ENVIRONMENT_KEY)
-    assert principal is not None
-    assert ring.in_force(principal._replace(id="a-session", session_id="a-session"))
-
-
-@pytest.mark.parametrize("fault", ["broken", "unreadable"])
-async def test_a_file_that_went_bad_keeps_the_last_good_keys_and_is_told_of_once(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock, fault: str
-) -> None:
-    key = make("reader", "sessions:read")
-    warnings: list[str] = []
-    ring = ring_of(data_dir, warnings)
-    good = keys_file(data_dir).read_bytes()
-    keys_file(data_dir).unlink()
-    if fault == "broken":
-        keys_file(data_dir).write_bytes(good[:-10])
-    else:
-        keys_file(data_dir).mkdir()  # a directory cannot be read as a file, not even by root
-    for _ in range(5):
-        mock_clock.jump(1)
-        assert ring.find(key) is not None
-    (warning,) = warnings
-    assert re.fullmatch(r"The API keys stay as they were: [^\n]*keys\.json[^\n]*", warning)
-    assert key not in warning
-
-
-async def test_a_file_that_was_mended_counts_again(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    key = make("reader", "sessions:read")
-    warnings: list[str] = []
-    ring = ring_of(data_dir, warnings)
-    keys_file(data_dir).write_text("{")
-    mock_clock.jump(1)
-    assert ring.find(key) is not None
-    keys_file(data_dir).write_text('{"keys": []}')
-    mock_clock.jump(1)
-    assert ring.find(key) is None
-    assert len(warnings) == 1
-
-
-async def test_a_deleted_file_holds_no_keys(
-    data_dir: Path, make: Callable[..., str], mock_clock: MockClock
-) -> None:
-    key = make("reader", "sessions:read")
-    ring = ring_of(data_dir)
-    keys_file(data_dir).unlink()
-    mock_clock.jump(1)
-    assert ring.find(key) is None
-
-
-async def test_a_server_does_not_start_on_a_broken_file(data_dir: Path) -> None:
-    keys_file(data_dir).write_text("{")
-    with pytest.raises(KeysError, match=r"keys\.json is broken"):
-        ring_of(data_dir)
-
-
-async def test_neither_the_ring_nor_a_principal_shows_a_key(data_dir: Path, make: Callable[..., str]) -> None:
-    key = make("reader", "sessions:read")
-    ring = ring_of(data_dir, environment_key=ENVIRONMENT_KEY)
-    shown = f"{ring!r} {vars(ring)} {ring.find(key)!r} {ring.find(ENVIRONMENT_KEY)!r}"
-    assert key not in shown
-    assert ENVIRONMENT_KEY not in shown

@@ -8,7 +8,8 @@ import pytest
 from tests.process import running_server
 from vigil import __main__ as vigil
 from vigil.server.ops import layers
-from vigil.server.ops.settings import SETTINGS, SettingsError, load_settings
+from vigil.server.ops.setting_rows import SETTINGS
+from vigil.server.ops.settings_loading import SettingsError, load_settings
 
 
 @pytest.fixture(autouse=True)

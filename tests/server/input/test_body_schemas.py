@@ -1,4 +1,4 @@
-"""What requests must be and what answers are: every rule of spec section 2, and the seed's bodies."""
+"""Bodies of requests: what is taken, what is refused, and with which words (spec section 4)."""
 
 import json
 from typing import Any
@@ -6,55 +6,25 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
-from pydantic import BaseModel, TypeAdapter
 
+from tests.server.input.problems import (
+    FILE,
+    OWNERS,
+    RANGES,
+    attach,
+    problems,
+    query_problems,
+)
 from vigil.actors.core.records import TimeoutPatch
-from vigil.server.input import schemas
 from vigil.server.input.schemas import (
     CreateSession,
-    EventsQuery,
-    Invalid,
     ListSessionsQuery,
-    MessagesQuery,
     NoBody,
     NoQuery,
     SendMessage,
     TimeoutUpdate,
     validate_body,
-    validate_query,
 )
-
-OWNERS = {"agentId": "agent-123", "userId": "user-456"}
-FILE = {"type": "image", "url": "https://example.com/cat.png", "name": "cat.png"}
-
-
-def problems(model: type[BaseModel], body: object) -> dict[str, str]:
-    """Path to message; nothing when the body is valid. The published JSON Schema must agree."""
-    schema = json.dumps(model.model_json_schema()).replace(
-        '$"', r'\\Z"'
-    )  # JSON Schema's $, in Python's words
-    published = Draft202012Validator(json.loads(schema))
-    try:
-        validate_body(model, body)
-    except Invalid as invalid:
-        if not any(rule in str(invalid) for rule in BEYOND_JSON_SCHEMA):
-            assert not published.is_valid(body), "the schema lets it pass"
-        return {problem["path"]: problem["message"] for problem in invalid.errors}
-    published.validate(body)
-    return {}
-
-
-BEYOND_JSON_SCHEMA = ["bytes as compact JSON"]
-
-
-def query_problems(model: type[BaseModel], *pairs: tuple[str, str]) -> dict[str, str]:
-    try:
-        validate_query(model, pairs)
-    except Invalid as invalid:
-        return {problem["path"]: problem["message"] for problem in invalid.errors}
-    return {}
-
 
 # -- Create
 
@@ -148,11 +118,6 @@ def test_an_id_has_no_whitespace_and_no_control_characters(field: str, value: st
 @pytest.mark.parametrize("value", [None, 5, True, ["a"], {"id": "a"}])
 def test_an_id_is_a_string(value: object) -> None:
     assert list(problems(CreateSession, OWNERS | {"userId": value})) == ["userId"]
-
-
-# -- Timeouts, in create and in update
-
-RANGES = [("timeoutMinutes", 5, 1440), ("maxDurationMinutes", 1, 4320), ("warningThresholdMinutes", 1, 60)]
 
 
 @pytest.mark.parametrize(("field", "least", "most"), RANGES)
@@ -294,10 +259,6 @@ def test_a_transport_is_one_of_three(transport: str) -> None:
         assert list(problems(SendMessage, {"content": "hi", "transport": bad})) == ["transport"]
 
 
-def attach(*files: object) -> dict[str, str]:
-    return problems(SendMessage, {"content": "hi", "attachments": list(files)})
-
-
 def test_a_message_has_at_most_ten_attachments() -> None:
     assert attach(*[FILE] * 10) == {}
     assert attach(*[FILE] * 11) == {"attachments": "must have at most 10 items"}
@@ -416,278 +377,3 @@ def test_an_empty_body_is_nothing_but_an_empty_object() -> None:
     assert problems(NoBody, {"reason": "x"}) == {"reason": "is not known here"}
     assert query_problems(NoQuery) == {}
     assert query_problems(NoQuery, ("a", "1")) == {"a": "is not known here"}
-
-
-# -- Queries
-
-
-def test_a_query_has_its_defaults() -> None:
-    listing = validate_query(ListSessionsQuery, [])
-    assert (listing.agent_id, listing.user_id, listing.status) == (None, None, "active")
-    assert (listing.limit, listing.offset) == (50, 0)
-    messages = validate_query(MessagesQuery, [])
-    assert (messages.limit, messages.before, messages.after) == (50, None, None)
-    assert validate_query(EventsQuery, []).last_event_id is None
-
-
-NUMBERS: list[tuple[type[BaseModel], str, int, int]] = [
-    (ListSessionsQuery, "limit", 1, 1_000),
-    (ListSessionsQuery, "offset", 0, 10_000),
-    (MessagesQuery, "limit", 1, 100),
-    (MessagesQuery, "before", 0, 2**63 - 1),
-    (MessagesQuery, "after", 0, 2**63 - 1),
-    (EventsQuery, "lastEventId", 0, 2**63 - 1),
-]
-
-
-@pytest.mark.parametrize(("model", "name", "least", "most"), NUMBERS)
-def test_a_querys_number_is_ascii_digits_in_its_range(
-    model: type[BaseModel], name: str, least: int, most: int
-) -> None:
-    for good in (str(least), str(most), f"00{most}"):
-        query = validate_query(model, [(name, good)])
-        assert query.model_dump(by_alias=True)[name] == int(good)
-    for bad in (str(most + 1), "9" * 5_000, *([str(least - 1)] if least else [])):
-        assert "must be at" in query_problems(model, (name, bad))[name]
-    for bad in (
-        "",
-        " 5",
-        "5 ",
-        "+5",
-        "-5",
-        "5.0",
-        "5e0",
-        "0x5",
-        "1_0",
-        "\u0661",
-        "\u096b",
-        "²",
-        "five",
-        "null",
-        "5\n",
-    ):
-        assert "digits" in query_problems(model, (name, bad))[name]
-
-
-def test_a_status_is_one_of_three() -> None:
-    for good in ("active", "expired", "all"):
-        assert validate_query(ListSessionsQuery, [("status", good)]).status == good
-    for bad in ("", "Active", "ended"):
-        assert query_problems(ListSessionsQuery, ("status", bad)) == {
-            "status": "must be 'active', 'expired' or 'all'"
-        }
-
-
-def test_repeated_and_unknown_names_are_named() -> None:
-    refused = query_problems(
-        ListSessionsQuery, ("limit", "5"), ("limit", "5"), ("order", "asc"), ("agent_id", "x")
-    )
-    assert refused == {
-        "limit": "is given more than once",
-        "order": "is not known here",
-        "agent_id": "is not known here",
-    }
-    assert query_problems(ListSessionsQuery, ("limit", "0"), ("", "x")) == {
-        "limit": "must be at least 1",
-        '""': "is not known here",
-    }
-
-
-# -- How problems are told
-
-
-def test_the_message_says_the_first_problem_and_that_there_are_others() -> None:
-    with pytest.raises(Invalid, match=r"^userId is required$"):
-        validate_body(CreateSession, {"agentId": "x"})
-    with pytest.raises(Invalid, match=r"^agentId is required; details\.errors has the others$"):
-        validate_body(CreateSession, {})
-    with pytest.raises(Invalid, match=r"^the request must be an object$"):
-        validate_body(CreateSession, [])
-
-
-def test_what_the_client_sent_is_not_repeated_at_length() -> None:
-    body = {
-        "agentId": "x" * 50_000,
-        "k" * 50_000: 1,
-        "metadata": {"m" * 50_000: None},
-        "timeoutConfig": {"timeoutMinutes": 10**3000},
-    }
-    with pytest.raises(Invalid) as refused:
-        validate_body(CreateSession, body)
-    assert len(refused.value.errors) == 5
-    assert len(json.dumps(refused.value.errors)) < 1_000
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {str(n): 1 for n in range(20_000)},
-        {**OWNERS, "metadata": {"nulls": [None] * 50_000}},
-        {**OWNERS, "timeoutConfig": {str(n): 1 for n in range(20_000)}},
-    ],
-    ids=["fields", "nulls", "config"],
-)
-def test_of_very_many_problems_the_first_hundred_are_listed(body: object) -> None:
-    with pytest.raises(Invalid) as refused:
-        validate_body(CreateSession, body)
-    assert len(refused.value.errors) == 101
-    assert refused.value.errors[-1] == {"path": "", "message": "has more problems than these 100"}
-
-
-def test_ten_attachments_with_very_many_unknown_fields_are_refused_with_the_first_hundred() -> None:
-    file = FILE | {str(n): 1 for n in range(3_000)}
-    assert len(attach(*[file] * 10)) == 101
-
-
-# -- The schemas that OpenAPI publishes
-
-REQUESTS: list[type[BaseModel]] = [
-    CreateSession,
-    SendMessage,
-    TimeoutUpdate,
-    NoBody,
-    ListSessionsQuery,
-    MessagesQuery,
-    EventsQuery,
-    NoQuery,
-]
-
-
-@pytest.mark.parametrize("model", REQUESTS)
-def test_a_requests_schema_is_valid_and_closed_and_says_what_each_field_is(model: type[BaseModel]) -> None:
-    schema = model.model_json_schema()
-    Draft202012Validator.check_schema(schema)
-    assert schema["additionalProperties"] is False
-    assert schema["description"]
-    for name, field in schema["properties"].items():
-        assert field["description"], name
-        assert field.get("default", "") is not None, "null is never allowed"
-        for example in field.get("examples", []):
-            Draft202012Validator({**field, "$defs": schema.get("$defs", {})}).validate(example)
-
-
-@pytest.mark.parametrize("model", [CreateSession, SendMessage, TimeoutUpdate])
-def test_a_bodys_examples_are_valid(model: type[BaseModel]) -> None:
-    for example in model.model_json_schema()["examples"]:
-        assert problems(model, example) == {}
-
-
-def test_the_schema_states_ranges_lengths_patterns_and_defaults() -> None:
-    update = TimeoutUpdate.model_json_schema()
-    assert {
-        name: (field["minimum"], field["maximum"])
-        for name, field in update["properties"].items()
-        if field["type"] == "integer"
-    } == {name: (least, most) for name, least, most in RANGES}
-    assert update["minProperties"] == 1
-    create = CreateSession.model_json_schema()["properties"]
-    assert (create["userId"]["minLength"], create["userId"]["maxLength"]) == (1, 128)
-    assert create["metadata"]["default"] == {}
-    send = SendMessage.model_json_schema()["properties"]
-    assert (send["content"]["maxLength"], send["content"]["pattern"]) == (10_000, r"\S")
-    assert send["attachments"]["maxItems"] == 10
-    assert send["transport"]["default"] == "websocket"
-    listing = ListSessionsQuery.model_json_schema()["properties"]
-    assert (listing["limit"]["default"], listing["limit"]["maximum"]) == (50, 1_000)
-    assert listing["status"]["enum"] == ["active", "expired", "all"]
-
-
-# -- Answers
-
-AT = "2026-11-22T09:00:00.000Z"
-CONFIG = {"timeoutMinutes": 30, "autoRenew": True, "maxDurationMinutes": 180, "warningThresholdMinutes": 5}
-# The seed's bodies, and under each name the fields that the spec adds to them.
-CREATED = {
-    "sessionId": "s",
-    "agentId": "a",
-    "userId": "u",
-    "createdAt": AT,
-    "expiresAt": AT,
-    "timeoutConfig": CONFIG,
-    "renewalCount": 0,
-    "metadata": {},
-}
-LISTED = {
-    "sessionId": "s",
-    "agentId": "a",
-    "userId": "u",
-    "createdAt": AT,
-    "expiresAt": AT,
-    "timeRemaining": 0,
-    "isNearExpiration": False,
-    "renewalCount": 0,
-}
-SESSION = LISTED | {"lastActivity": AT, "timeoutConfig": CONFIG, "metadata": {}}
-MESSAGE = {"id": "m", "content": "x", "authorId": "u", "isAgent": False, "createdAt": AT, "metadata": {}}
-SENT = {
-    "id": "m",
-    "content": "x",
-    "authorId": "u",
-    "createdAt": AT,
-    "metadata": {},
-    "sessionStatus": {"expiresAt": AT, "renewalCount": 0, "wasRenewed": False, "isNearExpiration": False},
-}
-STATE = {"status": "active"}
-STATS = {"totalSessions": 0, "activeSessions": 0, "expiredSessions": 0}
-ANSWERS: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
-    # the type, the seed's body, what the spec adds always, and what it adds sometimes
-    ("NewSessionBody", CREATED, STATE | {"channelId": "c", "maxExpiresAt": AT}, {}),
-    ("CreatedSessionBody", CREATED, STATE | {"channelId": "c", "maxExpiresAt": AT, "sessionToken": "t"}, {}),
-    ("SessionBody", SESSION, STATE | {"maxExpiresAt": AT}, {}),
-    ("ListedSessionBody", LISTED, STATE, {}),
-    (
-        "SessionListBody",
-        {"sessions": [LISTED | STATE], "total": 1, "limit": 1, "offset": 0, "stats": STATS},
-        {},
-        {},
-    ),
-    ("EndedBody", {"success": True, "message": "Session s deleted successfully"}, {}, {}),
-    ("MessageBody", MESSAGE, {}, {"attachments": [FILE], "finishReason": "stop"}),
-    ("SentMessageBody", SENT, {}, {"attachments": [FILE], "agentResponse": MESSAGE | {"text": "x"}}),
-    ("AgentResponseBody", MESSAGE, {"text": "x"}, {"attachments": [FILE], "finishReason": "stop"}),
-    (
-        "HistoryBody",
-        {"messages": [MESSAGE], "hasMore": False, "cursors": {"before": 0, "after": 0}},
-        {},
-        {},
-    ),
-    (
-        "HealthBody",
-        {
-            "status": "healthy",
-            "activeSessions": 123,
-            "timestamp": AT,
-            "expiringSoon": 123,
-            "invalidSessions": 123,
-            "uptime": 123,
-        },
-        {},
-        {},
-    ),
-    ("ErrorBody", {"error": "e", "code": "C", "message": "m", "details": {"any": [None]}}, {}, {}),
-    ("Problem", {"path": "", "message": "must be an object"}, {}, {}),
-]
-
-
-@pytest.mark.parametrize(("name", "seed", "always", "sometimes"), ANSWERS, ids=[row[0] for row in ANSWERS])
-def test_an_answer_is_the_seeds_body_and_the_specs_fields_and_no_more(
-    name: str, seed: dict[str, Any], always: dict[str, Any], sometimes: dict[str, Any]
-) -> None:
-    schema = TypeAdapter(getattr(schemas, name)).json_schema()
-    Draft202012Validator.check_schema(schema)
-    answer = Draft202012Validator(schema, format_checker=FormatChecker())
-    whole = seed | always
-    answer.validate(whole)
-    answer.validate(whole | sometimes)
-    assert set(schema["required"]) == set(whole)
-    assert set(schema["properties"]) == set(whole) | set(sometimes)
-    for field in whole:
-        assert not answer.is_valid({key: whole[key] for key in whole if key != field})
-        assert field == "details" or not answer.is_valid(whole | {field: None})
-    assert not answer.is_valid(whole | {"extra": 1})
-
-
-def test_times_in_answers_are_date_times() -> None:
-    properties = TypeAdapter(schemas.SessionBody).json_schema()["properties"]
-    times = {name for name, field in properties.items() if field.get("format") == "date-time"}
-    assert times == {"createdAt", "lastActivity", "expiresAt", "maxExpiresAt"}
