@@ -5,7 +5,6 @@ What it says is `verdict.py`'s; how it looks is `report.html`; how plots are dra
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
@@ -15,8 +14,9 @@ from vigil.loadtests.people.observation import SCOPES
 from vigil.loadtests.verdict import text as verdict_text
 from vigil.loadtests.verdict.percentiles import Histogram, Second
 from vigil.loadtests.verdict.verdict import PERCENTS, Exit, Verdict, state
-from vigil.scenarios.reports import page, plot
+from vigil.scenarios.reports import plot
 from vigil.scenarios.reports.plot import Band, Level, Line, Plot, Point, Ticks
+from vigil.server.docs import pages
 
 POINTS = 180
 PROOFS_MAX = 3  # of each kind for each limit; the JSON has more
@@ -43,8 +43,8 @@ class Row(NamedTuple):
 
 def html(verdict: Verdict, made_at: datetime) -> str:
     """The page as text. `made_at` is what the page says of its own date."""
-    return page.render(
-        _TEMPLATE,
+    return pages.render(
+        "loadtests/verdict/report.html",
         verdict=verdict,
         word=verdict.word.capitalize(),
         colour=_CLASSES.get(verdict.result, "failed"),
@@ -58,9 +58,6 @@ def html(verdict: Verdict, made_at: datetime) -> str:
         errors=sorted(verdict.generator.errors.items(), key=lambda error: -error[1]),
         text=verdict_text,
     )
-
-
-_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def _findings(verdict: Verdict) -> Iterator[Finding]:

@@ -7,19 +7,17 @@ network and no script: the file is all there is.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from vigil.scenarios.language import durations
-from vigil.scenarios.reports import page as pages
 from vigil.scenarios.reports import plot
 from vigil.scenarios.reports.plot import Layer, Line, Plot, Span
 from vigil.scenarios.simulation.faults.plan import Band
 from vigil.scenarios.simulation.outcome import Exchange, Failure, Outcome
+from vigil.server.docs import pages
 
-_TEMPLATE = Path(__file__).with_name("simulation_page.html")
 WIDE = 1120
 POINTS = 144  # of a plot over the whole day
 STACKED = 5  # operations that have a colour of their own; the others share one
@@ -78,7 +76,7 @@ def page(outcome: Outcome) -> str:
     """The page as text."""
     moments = list(_moments(outcome))
     return pages.render(
-        _TEMPLATE,
+        "scenarios/reports/simulation_page.html",
         outcome=outcome,
         failure=outcome.violation,
         failed=_failed(outcome, outcome.violation) if outcome.violation else None,
