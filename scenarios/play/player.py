@@ -13,8 +13,8 @@ from typing import Any
 
 import trio
 
+from vigil.actors.agents.yaml_positions import Where
 from vigil.scenarios.language import durations, matchers
-from vigil.scenarios.language.checks import Where
 from vigil.scenarios.language.matchers import Finding, Moment
 from vigil.scenarios.language.paths import MISSING, NoValue, look
 from vigil.scenarios.language.reading import Located
