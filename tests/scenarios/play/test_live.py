@@ -197,7 +197,7 @@ def test_settings_crashes_and_agents_faults_come_out_the_same_in_a_process_of_it
 
 
 def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.executable", "/bin/false")
+    monkeypatch.setattr("vigil.scenarios.play.tied.COMMAND", ("/bin/false",))
     with pytest.raises(ScenarioError, match="vigil serve did not start: it said nothing"):
         live([script("- create:")], OwnServers(SCALE, SLACK_MS, os.environ, os.urandom))
 
