@@ -15,20 +15,13 @@ import trio
 
 from vigil.actors.agents.yaml_positions import Where
 from vigil.scenarios.language import durations, matchers
+from vigil.scenarios.language.expectations import Expect, Matcher
 from vigil.scenarios.language.matchers import Finding, Moment
 from vigil.scenarios.language.paths import MISSING, NoValue, look
 from vigil.scenarios.language.reading import Located
-from vigil.scenarios.language.script import (
-    REQUESTS,
-    Burst,
-    Expect,
-    ExpectEvent,
-    Matcher,
-    OfSession,
-    Restart,
-    Settings,
-    Step,
-)
+from vigil.scenarios.language.script import REQUESTS, Burst, Step
+from vigil.scenarios.language.settings import Settings
+from vigil.scenarios.language.verbs import ExpectEvent, OfSession, Restart
 from vigil.scenarios.play import wire
 from vigil.scenarios.play.inbox import CLOSED, Frame, Inbox
 from vigil.scenarios.play.results import (
