@@ -20,8 +20,8 @@ $(SERVER): pyproject.toml constraints.txt
 	$(PIP) -e .
 	@touch $@
 
-$(DEV): $(SERVER)
-	$(PIP) -e '.[dev]'
+$(DEV): $(SERVER) clients/python/pyproject.toml
+	$(PIP) -e '.[dev]' -e clients/python
 	@touch $@
 
 serve: $(SERVER) ## run the server on http://127.0.0.1:3000 (ARGS='--port 8080' passes flags on)
@@ -35,6 +35,7 @@ check: $(DEV) ## format, lint, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python clients/python/generate_sync.py --check
 
 format: $(DEV) ## rewrite the code in house format
 	$(BIN)/ruff format .

@@ -1,4 +1,4 @@
-"""From callbacks to tasks: wait for what somebody will say, once."""
+"""From callbacks to tasks: wait in a task for a result that comes to a callback."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -7,31 +7,31 @@ import trio
 
 T = TypeVar("T")
 Callback = Callable[[T | Exception], None]
-"""Told once what came of something: its value, or why there is none."""
+"""Called once with the result of something, or with the exception that it failed with."""
 
 
-async def await_callback(tell: Callable[[Callback[T]], None]) -> T:
-    """What `tell` says to the callback it is given, at once or later. An exception that it says is raised.
+async def await_callback(start: Callable[[Callback[T]], None]) -> T:
+    """Call `start` with a callback, and wait until that gets its result, at once or later. An exception is raised.
 
-    Cannot be cancelled: what is under way is carried out, whoever still listens.
+    Cannot be cancelled: what has been started is carried out, whether or not anybody still waits.
     """
-    heard: list[T | Exception] = []
+    results: list[T | Exception] = []
     task = trio.lowlevel.current_task()
     is_waiting = False
 
-    def hear(said: T | Exception) -> None:
-        heard.append(said)
+    def on_result(result: T | Exception) -> None:
+        results.append(result)
         if is_waiting:
             trio.lowlevel.reschedule(task)
 
-    tell(hear)
-    if not heard:
+    start(on_result)
+    if not results:
         is_waiting = True
         await trio.lowlevel.wait_task_rescheduled(_never_abort)
-    (said,) = heard
-    if isinstance(said, Exception):
-        raise said
-    return said
+    (result,) = results
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _never_abort(_raise_cancel: object) -> trio.lowlevel.Abort:

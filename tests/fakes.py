@@ -16,7 +16,8 @@ from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import service
 from vigil.actors.runtime.actor import SessionActor
 from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.directory import Directory, Rules
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.directory import Directory
 from vigil.actors.stores.base import Page, SavedAnswer, Store, Write
 from vigil.actors.stores.memory import MemoryStore, SlowMemoryStore
 

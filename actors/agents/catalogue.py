@@ -17,6 +17,11 @@ from vigil.actors.agents.base import AgentEntry
 from vigil.actors.agents.config import AgentConfig, Outside, Strict
 from vigil.actors.agents.echo import EchoAgent
 from vigil.actors.agents.openai import OpenAIAgent, OpenAIConfig
+from vigil.actors.agents.providers.anthropic import AnthropicConfig
+from vigil.actors.agents.providers.gemini import GeminiConfig
+from vigil.actors.agents.providers.model import ModelAgent
+from vigil.actors.agents.providers.ollama import OllamaConfig
+from vigil.actors.agents.providers.responses import ResponsesConfig
 from vigil.actors.agents.scripted import ScriptedConfig
 from vigil.actors.agents.webhook import WebhookAgent, WebhookConfig
 from vigil.actors.agents.yaml_positions import Document, Problem, Where, show, text_of
@@ -51,6 +56,10 @@ KINDS: dict[str, type[AgentConfig]] = {
     "none": NoneConfig,
     "scripted": ScriptedConfig,
     "openai": OpenAIConfig,
+    "openai-responses": ResponsesConfig,
+    "anthropic": AnthropicConfig,
+    "gemini": GeminiConfig,
+    "ollama": OllamaConfig,
     "webhook": WebhookConfig,
 }
 
@@ -92,7 +101,7 @@ def demo() -> Mapping[str, AgentEntry]:
 async def close(agents: Mapping[str, AgentEntry]) -> None:
     """Let go of the agents' connections. Turns are over by now."""
     for entry in agents.values():
-        if isinstance(entry.agent, OpenAIAgent | WebhookAgent):
+        if isinstance(entry.agent, OpenAIAgent | ModelAgent | WebhookAgent):
             await entry.agent.close()
 
 
@@ -100,7 +109,8 @@ def check(path: Path, environ: Mapping[str, str]) -> list[str]:
     """A line about each agent of `path`. Raises CatalogueError."""
     agents = _read(path, environ).agents
     wide = max(len(config.id) for config in agents)
-    return [f"{config.id:{wide}}  {config.kind:8}  {config.summary()}" for config in agents]
+    kind = max(8, *(len(config.kind) for config in agents))
+    return [f"{config.id:{wide}}  {config.kind:{kind}}  {config.summary()}" for config in agents]
 
 
 def _read(path: Path, environ: Mapping[str, str]) -> _Catalogue:

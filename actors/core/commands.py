@@ -46,6 +46,15 @@ class FailTurn(NamedTuple):
     message: str
 
 
+class CancelTurn(NamedTuple):
+    """The user stops the agent's turn on the message at `turn_at`; `said` is what it had said by then, or ""."""
+
+    turn_at: int
+    question_id: str
+    answer_id: str
+    said: str
+
+
 class Heartbeat(NamedTuple):
     pass
 
@@ -66,7 +75,7 @@ class Tick(NamedTuple):
     pass
 
 
-Command = Send | Answer | BeginTurn | FailTurn | Heartbeat | Renew | Retime | End | Tick
+Command = Send | Answer | BeginTurn | FailTurn | CancelTurn | Heartbeat | Renew | Retime | End | Tick
 COMMANDS: tuple[type[Command], ...] = get_args(Command)
 
 

@@ -11,6 +11,11 @@ VigilError
   RateLimited          a window is full; carries the decision
   KeyInFlight          the first request with this idempotency key is not committed yet
   KeyReused            the idempotency key came with another body
+  MessageNotFound      the session has no such message
+  TurnInProgress       an earlier message waits for its answer, and the sender minds
+  AgentFailed          the agent did not answer
+    AgentTimedOut      in time
+    AgentCancelled     because somebody stopped it
   Overloaded           a bounded queue or the session cap is full
   StoreUnavailable     nothing can be committed right now
   RecordDamaged        what is stored of a session cannot be read or changed: it is out of service
@@ -82,6 +87,20 @@ class KeyReused(VigilError):
         super().__init__("This Idempotency-Key was used with another body")
 
 
+class MessageNotFound(VigilError):
+    def __init__(self, message_id: str) -> None:
+        super().__init__(f"Message {message_id} was not found in this session")
+        self.message_id = message_id
+
+
+class TurnInProgress(VigilError):
+    """Carries the message whose turn runs, or is the next to run."""
+
+    def __init__(self, message_id: str) -> None:
+        super().__init__("The agent has not answered an earlier message yet")
+        self.message_id = message_id
+
+
 class Overloaded(VigilError):
     def __init__(self, what: str, retry_after_s: int = 1) -> None:
         super().__init__(what)
@@ -109,6 +128,10 @@ class AgentFailed(VigilError):
 
 class AgentTimedOut(AgentFailed):
     code = "AGENT_TIMEOUT"
+
+
+class AgentCancelled(AgentFailed):
+    code = "AGENT_CANCELLED"
 
 
 class StoreError(VigilError):

@@ -15,6 +15,7 @@ from typing import Any
 from vigil.actors.core.commands import (
     Answer,
     BeginTurn,
+    CancelTurn,
     Command,
     End,
     FailTurn,
@@ -25,7 +26,13 @@ from vigil.actors.core.commands import (
     Tick,
     Transition,
 )
-from vigil.actors.core.errors import ChangeRefused, RenewalRefused, SessionExpired, SessionNotFound
+from vigil.actors.core.errors import (
+    AgentCancelled,
+    ChangeRefused,
+    RenewalRefused,
+    SessionExpired,
+    SessionNotFound,
+)
 from vigil.actors.core.events import (
     AgentError,
     Broadcast,
@@ -47,6 +54,7 @@ _broadcast, _renewed, _transition = maker(Broadcast), maker(Renewed), maker(Tran
 _LAST_ACTIVITY, _RENEWED_AT, _EVENT_ID = map(
     Session._fields.index, ("last_activity", "renewed_at", "event_id")
 )
+AGENT_CANCELLED = "The agent was stopped before it said anything"
 # `_activity` and `_live` build a session from slices between these fields: they must stand in this order.
 if Session._fields[_LAST_ACTIVITY:] != (
     "last_activity",
@@ -60,7 +68,7 @@ if Session._fields[_LAST_ACTIVITY:] != (
     raise TypeError("a field of Session was moved: mend the slices in core.lifecycle")
 
 
-def tombstone(session: Session) -> Tombstone:
+def tombstone_of(session: Session) -> Tombstone:
     return Tombstone(
         session.id,
         session.agent_id,
@@ -157,6 +165,16 @@ def _fail_turn(session: Session, command: FailTurn, now: int) -> Transition:
     return _live(session, now, news, turn=(command.turn_at, "failed"))
 
 
+def _cancel_turn(session: Session, command: CancelTurn, now: int) -> Transition:
+    turn_at, question_id, answer_id, said = command
+    turn: tuple[int, TurnState] = (turn_at, "cancelled")
+    if not said:
+        return _live(session, now, AgentError(question_id, AgentCancelled.code, AGENT_CANCELLED), turn=turn)
+    at = _next_instant(session, now)
+    message = Message(answer_id, at, session.agent_id, True, said, "{}", "", turn_at, "cancelled")
+    return _live(session, now, Broadcast(message), message=message, turn=turn)
+
+
 def _heartbeat(session: Session, _command: Heartbeat, now: int) -> Transition:
     after, renewed = _activity(session, now)
     return _live(after, now, *renewed, was_renewed=bool(renewed))
@@ -193,29 +211,29 @@ def _end(session: Session, _command: End, now: int) -> Transition:
 
 
 def _expire(session: Session, _command: Command, now: int) -> Transition:
-    stone = tombstone(session)
-    news = Expired(stone.expires_at, stone.reason)
-    return Transition(stone, (Event(session.event_id + 1, session.id, now, news),))
+    tombstone = tombstone_of(session)
+    news = Expired(tombstone.expires_at, tombstone.reason)
+    return Transition(tombstone, (Event(session.event_id + 1, session.id, now, news),))
 
 
 def _expire_and_refuse(session: Session, command: Command, now: int) -> Transition:
-    return _expire(session, command, now)._replace(refusal=SessionExpired(tombstone(session)))
+    return _expire(session, command, now)._replace(refusal=SessionExpired(tombstone_of(session)))
 
 
 def _expire_and_forget(session: Session, command: Command, now: int) -> Transition:
     return _expire(session, command, now)._replace(state=Gone(session.id))
 
 
-def _forget(stone: Tombstone, _command: End, _now: int) -> Transition:
-    return Transition(Gone(stone.id))
+def _forget(tombstone: Tombstone, _command: End, _now: int) -> Transition:
+    return Transition(Gone(tombstone.id))
 
 
 def _stay(state: State, _command: Tick, _now: int) -> Transition:
     return Transition(state)
 
 
-def _refuse_expired(stone: Tombstone, _command: Command, _now: int) -> Transition:
-    return Transition(stone, refusal=SessionExpired(stone))
+def _refuse_expired(tombstone: Tombstone, _command: Command, _now: int) -> Transition:
+    return Transition(tombstone, refusal=SessionExpired(tombstone))
 
 
 def _refuse_gone(gone: Gone, _command: Command, _now: int) -> Transition:
@@ -230,6 +248,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _answer,
         BeginTurn: _begin_turn,
         FailTurn: _fail_turn,
+        CancelTurn: _cancel_turn,
         Heartbeat: _heartbeat,
         Renew: _renew,
         Retime: _retime,
@@ -241,6 +260,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _expire_and_refuse,
         BeginTurn: _expire_and_refuse,
         FailTurn: _expire_and_refuse,
+        CancelTurn: _expire_and_refuse,
         Heartbeat: _expire_and_refuse,
         Renew: _expire_and_refuse,
         Retime: _expire_and_refuse,
@@ -252,6 +272,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _refuse_expired,
         BeginTurn: _refuse_expired,
         FailTurn: _refuse_expired,
+        CancelTurn: _refuse_expired,
         Heartbeat: _refuse_expired,
         Renew: _refuse_expired,
         Retime: _refuse_expired,
@@ -263,6 +284,7 @@ TABLE: dict[Phase, dict[type[Command], Handler]] = {
         Answer: _refuse_gone,
         BeginTurn: _refuse_gone,
         FailTurn: _refuse_gone,
+        CancelTurn: _refuse_gone,
         Heartbeat: _refuse_gone,
         Renew: _refuse_gone,
         Retime: _refuse_gone,

@@ -18,33 +18,33 @@ class Tombstones:
         self.forgotten: list[str] = []
         self._kept_ms = minutes * MINUTE_MS
         self._most = most
-        self._stones: dict[str, Tombstone] = {}
+        self._by_id: dict[str, Tombstone] = {}
         self._oldest: list[
             tuple[int, str]
         ] = []  # a heap; entries of removed ones are skipped when they come up
 
     def __len__(self) -> int:
-        return len(self._stones)
+        return len(self._by_id)
 
-    def add(self, stone: Tombstone) -> None:
-        self._stones[stone.id] = stone
-        self.index.add(stone.created_at, stone.id, stone.agent_id, stone.user_id)
-        heapq.heappush(self._oldest, (stone.expires_at, stone.id))
-        while len(self._stones) > self._most:
+    def add(self, tombstone: Tombstone) -> None:
+        self._by_id[tombstone.id] = tombstone
+        self.index.add(tombstone.created_at, tombstone.id, tombstone.agent_id, tombstone.user_id)
+        heapq.heappush(self._oldest, (tombstone.expires_at, tombstone.id))
+        while len(self._by_id) > self._most:
             self._forget_oldest()
 
     def get(self, session_id: str, now: int) -> Tombstone | None:
-        stone = self._stones.get(session_id)
-        return stone if stone and now < stone.expires_at + self._kept_ms else None
+        tombstone = self._by_id.get(session_id)
+        return tombstone if tombstone and now < tombstone.expires_at + self._kept_ms else None
 
     def __getitem__(self, session_id: str) -> Tombstone:
-        return self._stones[session_id]
+        return self._by_id[session_id]
 
     def discard(self, session_id: str) -> None:
         """Take one away; whoever asks has told the store."""
-        stone = self._stones.pop(session_id, None)
-        if stone is not None:
-            self.index.remove(stone.created_at, stone.id, stone.agent_id, stone.user_id)
+        tombstone = self._by_id.pop(session_id, None)
+        if tombstone is not None:
+            self.index.remove(tombstone.created_at, tombstone.id, tombstone.agent_id, tombstone.user_id)
 
     def forget_due(self, now: int) -> None:
         """Forget what has been kept long enough."""
@@ -53,6 +53,6 @@ class Tombstones:
 
     def _forget_oldest(self) -> None:
         _, session_id = heapq.heappop(self._oldest)
-        if session_id in self._stones:
+        if session_id in self._by_id:
             self.discard(session_id)
             self.forgotten.append(session_id)

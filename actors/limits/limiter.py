@@ -173,7 +173,7 @@ class Limits:
             for subject, window in self._windows[scope].items():
                 agent_id = agent_of(subject) if scope == "session" else subject
                 if agent_id is not None and overrides.get(agent_id) != before.get(agent_id):
-                    window.obey(self._own_rules.get(agent_id, self._rules)[_PLACE[scope]])
+                    window.obey(self._own_rules.get(agent_id, self._rules)[_RULE_INDEX[scope]])
 
     def drop_session(self, session_id: str) -> None:
         """The session is over: nothing will be counted for it again."""
@@ -206,7 +206,7 @@ class Limits:
             agent_id = agent_of(subject) if scope == "session" else subject
             if agent_id is None or not admitted_at:
                 continue
-            rule = self._own_rules.get(agent_id, self._rules)[_PLACE[scope]]
+            rule = self._own_rules.get(agent_id, self._rules)[_RULE_INDEX[scope]]
             window = Window(rule, subject, admitted_at)
             rule.windows[subject] = window
             heapq.heappush(self._empty_at, (window.empty_at(), rule.scope, subject))
@@ -256,4 +256,4 @@ class Limits:
         return Refused(scope, limit.requests, limit.window_s, wait_ms, quotas)
 
 
-_PLACE = {"session": 0, "user": 1, "agent": 2}
+_RULE_INDEX = {"session": 0, "user": 1, "agent": 2}  # in the tuple that `_rules_for` gives

@@ -1,5 +1,5 @@
 """Live sessions: each one an actor, which is a Trio task with a mailbox and one deadline.
 
-Owns actors, the directory that finds them, supervision, session time and the order commit, publish, reply.
+Owns actors, their directory, supervision, session time and the order commit, publish, reply.
 Refuses to know the rules of a session's life (`actors.core`) and how a commit gets to disk (`actors.stores`).
 """

@@ -1,6 +1,10 @@
-"""Session time: wall time on top of Trio's clock. It never goes back and can run faster than real time.
+"""Session time: the time by which sessions live. It follows the wall clock, never goes back, and may run faster.
 
-Nothing else in Vigil reads the wall clock. In virtual time (Trio's MockClock) there is none to follow.
+Owns the relation of three clocks: session time, Trio's clock, on which tasks sleep, and the wall clock. Nothing else in
+`actors` reads the wall clock. In virtual time (Trio's MockClock) there is no wall clock to follow.
+
+Between two looks at the wall clock, session time is Trio's clock and an offset. So two readings are always in order,
+and a deadline can be given to Trio.
 """
 
 from collections.abc import Callable
@@ -13,8 +17,8 @@ from vigil.actors.core.records import Anchor
 class ScaledClock:
     """Session time in integer milliseconds, running `scale` times as fast as real time.
 
-    `wall` tells real time in milliseconds since the epoch; without it only Trio's clock counts. `current_s` is
-    `trio.current_time` without the way there.
+    `wall` gives the wall clock in milliseconds since the epoch; without it only Trio's clock counts. `current_s` is
+    `trio.current_time`, without its look-up of the run on each call.
     """
 
     def __init__(self, start_ms: int, *, scale: float = 1.0, wall: Callable[[], int] | None = None) -> None:
@@ -28,7 +32,7 @@ class ScaledClock:
 
     @classmethod
     def resume(cls, anchor: Anchor | None, *, wall: Callable[[], int], scale: float = 1.0) -> "ScaledClock":
-        """Go on from a stored anchor, the time since counted at `scale`; without one, from the wall clock."""
+        """Continue from a stored anchor, the time since then counted at `scale`; without one, from the wall clock."""
         wall_ms = wall()
         if anchor is None:
             return cls(wall_ms, scale=scale, wall=wall)
@@ -59,7 +63,7 @@ class ScaledClock:
         """Catch up with a wall clock that jumped forward (a suspended machine, a corrected clock).
 
         Gives the jump in milliseconds of session time, 0 when there was none. A wall clock that went back is
-        ignored.
+        ignored: deadlines and cursors that were handed out stay true.
         """
         if self._wall is None:
             return 0

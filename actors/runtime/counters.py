@@ -1,4 +1,8 @@
-"""Counts of what happened, as plain numbers: whoever wants metrics reads them here, off the way of requests."""
+"""Counts of what happened, as plain numbers.
+
+Owns the numbers; refuses to know a metrics format. Counting is on every request's path, so it is an addition to a dict;
+names, labels and cumulative buckets are made when somebody reads them.
+"""
 
 from bisect import bisect_left
 from collections import Counter

@@ -1,8 +1,11 @@
-"""Idempotency keys: what is done with one is done once (spec section 4).
+"""Idempotency keys: a request that is repeated with the same key is carried out once (spec section 4).
 
-with keys.claim(scope, key):            raises KeyInFlight while the first request is not committed
-    saved = await keys.saved(...)       the earlier answer, or None; raises KeyReused for another body
-    ... commit the command with its Saving
+    with keys.claim(scope, key):            raises KeyInFlight while another request with this key is under way
+        saved = await keys.saved(...)       the earlier answer, or None; raises KeyReused for another body
+        ... commit the command with its IdempotencyKey
+
+The answer is stored in the same commit as the command's effects: after a crash there are both or neither. Only keys
+in flight are in memory.
 """
 
 from collections.abc import Iterator
@@ -25,7 +28,7 @@ class Keys:
 
     @contextmanager
     def claim(self, scope: str, key: str) -> Iterator[None]:
-        """Be the only request with this key until its fate is known; a failure frees the key."""
+        """Be the only request with this key while the block runs. Raises KeyInFlight."""
         if (scope, key) in self._in_flight:
             raise KeyInFlight
         self._in_flight.add((scope, key))

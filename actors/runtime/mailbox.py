@@ -1,14 +1,15 @@
 """A session's bounded queue of asks.
 
-An ask is always answered, and cannot be taken back: what an actor has taken up may be committed already, whoever still
-listens.
+Owns the order of commands and the bound on how many wait. Refuses to know what a command does.
 
-    asker                                 actor
-    mailbox.tell(command, then)   ->      for ask in mailbox.take():
-      then(a Transition)          <-          ask.answer(transition)
-      then(its refusal)           <-          ask.answer(transition with a refusal)
-      then(what went wrong)       <-          ask.fail(error)
-    then(Overloaded) at once when CAPACITY asks wait, and the session's end once it is closed
+An ask is always answered, exactly once. It cannot be taken back, because the actor may have committed it already.
+
+    sender                                   actor
+    mailbox.tell(command, on_result)   ->     for ask in mailbox.take():
+      on_result(a Transition)          <-         ask.answer(transition)
+      on_result(its refusal)           <-         ask.answer(transition with a refusal)
+      on_result(what went wrong)       <-         ask.fail(error)
+    on_result(Overloaded) at once when CAPACITY asks wait, and the session's end once it is closed
 
 `await mailbox.ask(command)` is the same for a task: it raises what is an exception.
 """
@@ -24,7 +25,7 @@ from vigil.actors.core.errors import Overloaded
 CAPACITY = 64
 
 
-class Saving(NamedTuple):
+class IdempotencyKey(NamedTuple):
     """An idempotency key to commit with a command; `encode` gives the answer that it stands for."""
 
     scope: str
@@ -34,24 +35,26 @@ class Saving(NamedTuple):
 
 
 class Ask:
-    """One command, and who is told what came of it."""
+    """One command, and the callback for its result."""
 
-    __slots__ = ("command", "saving", "then")
+    __slots__ = ("command", "idempotency", "on_result")
 
-    def __init__(self, command: Command, then: Callback[Transition], saving: Saving | None) -> None:
+    def __init__(
+        self, command: Command, on_result: Callback[Transition], idempotency: IdempotencyKey | None
+    ) -> None:
         self.command = command
-        self.then = then
-        self.saving = saving
+        self.on_result = on_result
+        self.idempotency = idempotency
 
     def answer(self, transition: Transition) -> None:
-        self.then(transition if transition.refusal is None else transition.refusal)
+        self.on_result(transition if transition.refusal is None else transition.refusal)
 
     def fail(self, error: Exception) -> None:
-        self.then(error)
+        self.on_result(error)
 
 
 class Mailbox:
-    """First in, first out. Empty, it holds nothing: a million of them wait."""
+    """First in, first out. Empty, it holds a shared tuple and no list of its own: most of a million are empty."""
 
     __slots__ = ("_asks", "_end")
 
@@ -67,30 +70,33 @@ class Mailbox:
     def tell(
         self,
         command: Command,
-        then: Callback[Transition],
-        saving: Saving | None = None,
+        on_result: Callback[Transition],
+        idempotency: IdempotencyKey | None = None,
         *,
         always: bool = False,
+        first: Sequence[tuple[Command, Callback[Transition]]] = (),
     ) -> None:
-        """Have one command carried out; `then` hears once what came of it, at once or later, and must not raise.
+        """Have one command carried out. `on_result` is called once, perhaps before this returns, and must not raise.
 
-        `always` is for a session's one running turn and its own timer, which need no bound.
+        `always` passes the bound; it is for a session's running turn and its timer, of which there is one each. The
+        commands of `first` are carried out right before this one, at the same instant and in the same commit.
         """
         if self._end is not None:
-            then(self._end)
+            on_result(self._end)
         elif len(self._asks) >= CAPACITY and not always:
-            then(Overloaded("Too many requests wait for this session"))
+            on_result(Overloaded("Too many requests wait for this session"))
         else:
-            self._enqueue(Ask(command, then, saving))
+            ask = Ask(command, on_result, idempotency)
+            self._enqueue((*[Ask(*one, None) for one in first], ask) if first else (ask,))
 
     async def ask(
-        self, command: Command, saving: Saving | None = None, *, always: bool = False
+        self, command: Command, idempotency: IdempotencyKey | None = None, *, always: bool = False
     ) -> Transition:
-        """`tell`, waited for. Cannot be cancelled."""
-        return await await_callback(partial(self._tell, command, saving, always))
+        """`tell`, waited for: gives the transition, or raises the error. Cannot be cancelled."""
+        return await await_callback(partial(self._tell, command, idempotency, always))
 
     def take(self) -> Sequence[Ask]:
-        """All asks that wait."""
+        """Remove and give all asks that wait."""
         asks, self._asks = self._asks, ()
         return asks
 
@@ -104,11 +110,15 @@ class Mailbox:
         for ask in self.take():
             ask.fail(error)
 
-    def _enqueue(self, ask: Ask) -> None:
-        """One more, to be taken when the actor comes to it."""
-        self._asks = [*self._asks, ask]
+    def _enqueue(self, asks: Sequence[Ask]) -> None:
+        """Add them to those that wait. They stay together: `take` gives all or none."""
+        self._asks = [*self._asks, *asks]
 
     def _tell(
-        self, command: Command, saving: Saving | None, always: bool, then: Callback[Transition]
+        self,
+        command: Command,
+        idempotency: IdempotencyKey | None,
+        always: bool,
+        on_result: Callback[Transition],
     ) -> None:
-        self.tell(command, then, saving, always=always)
+        self.tell(command, on_result, idempotency, always=always)

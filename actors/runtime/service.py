@@ -1,4 +1,7 @@
-"""The tasks around the directory: restore, housekeeping, following the wall clock, a clean stop."""
+"""The tasks around the directory: restore, housekeeping, following the wall clock, a clean stop.
+
+Owns what happens once a minute or once a start. No deadline of a session rests on it: those are the actors' own.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -9,7 +12,8 @@ from vigil.actors.agents.base import AgentEntry
 from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
 from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.directory import Directory, Rules
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.directory import Directory
 from vigil.actors.stores.base import ForgetTombstones, Snapshot, Store
 
 log = structlog.get_logger()
@@ -17,7 +21,7 @@ log = structlog.get_logger()
 HOUSEKEEPING_S = 60.0  # of session time, but at most once a real second
 WALL_CLOCK_S = 1.0
 ANCHOR_S = 30.0  # between anchors of an idle server whose clock runs at the wall clock's pace
-HOMES = 32  # nurseries that share the actors
+ACTOR_NURSERIES = 32  # nurseries that share the actors
 _CHUNK = 1000
 
 
@@ -32,10 +36,10 @@ async def run(
     stop: trio.Event,
     task_status: trio.TaskStatus[Directory] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Restore what `store` holds and serve it until `stop`; the directory is handed out when it is whole.
+    """Restore what `store` holds and serve it until `stop`. The directory is handed out once all is restored.
 
-    A clean stop finishes what actors have taken up and saves the rate-limit windows. Cancelled, it leaves as a
-    crash would. The store stays open: it is the caller's.
+    A clean stop waits for the commits under way and saves the rate-limit windows. Cancellation saves nothing, like a
+    crash. The store is the caller's, and stays open.
     """
     snapshot = await store.start(clock.anchor)
     async with trio.open_nursery() as nursery:
@@ -48,7 +52,7 @@ async def run(
             new_id=new_id,
             next_key=snapshot.next_key,
             nursery=nursery,
-            homes=[await nursery.start(_home) for _ in range(HOMES)],
+            actor_nurseries=[await nursery.start(_actor_nursery) for _ in range(ACTOR_NURSERIES)],
         )
         await _restore(directory, snapshot)
         nursery.start_soon(_keep_house, directory)
@@ -65,8 +69,12 @@ async def run(
         log.error("rate-limit windows are not saved and will start empty", why=why)  # noqa: TRY400  no bug
 
 
-async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """A nursery for some of the actors: see `actors.indexes.sharded_dict`."""
+async def _actor_nursery(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """A nursery for some of the actors.
+
+    Trio keeps a nursery's tasks in a set, and a set that grows is copied while all wait: 100 ms at 629 000 tasks.
+    Many nurseries have small sets.
+    """
     async with trio.open_nursery() as nursery:
         task_status.started(nursery)
         await trio.sleep_forever()
@@ -74,12 +82,12 @@ async def _home(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
 
 async def _restore(directory: Directory, snapshot: Snapshot) -> None:
     for record in snapshot.broken:
-        directory.give_up(record)
-    for stone in snapshot.tombstones:
-        directory.tombstones.add(stone)
+        directory.registry.add_broken(record)
+    for tombstone in snapshot.tombstones:
+        directory.registry.tombstones.add(tombstone)
     actors = {}
     for n, session in enumerate(snapshot.sessions, 1):
-        actors[session.key] = directory.spawn(session)
+        actors[session.key] = directory.host.spawn(session)
         if n % _CHUNK == 0:
             await trio.lowlevel.checkpoint()
     for pending in snapshot.pending_turns:
@@ -89,17 +97,17 @@ async def _restore(directory: Directory, snapshot: Snapshot) -> None:
 
 
 async def _keep_house(directory: Directory) -> None:
-    """Forget what nobody can ask for any more: empty windows, old tombstones."""
+    """Once a minute, drop what no request can see any more: empty windows, old tombstones."""
     while True:
         await trio.sleep(max(HOUSEKEEPING_S / directory.clock.scale, 1.0))
         now = directory.clock.now()
         directory.limits.forget_empty(now)
-        directory.tombstones.forget_due(now)
+        directory.registry.tombstones.forget_due(now)
         await _forget_stored(directory)
 
 
 async def _forget_stored(directory: Directory) -> None:
-    forgotten = directory.tombstones.forgotten
+    forgotten = directory.registry.tombstones.forgotten
     while ids := tuple(forgotten[:_CHUNK]):
         try:
             await directory.store.commit([ForgetTombstones(ids)])
@@ -111,18 +119,26 @@ async def _forget_stored(directory: Directory) -> None:
 
 
 async def _follow_wall(directory: Directory) -> None:
-    """When the wall clock has jumped forward, have every actor look at its deadline anew."""
+    """When the wall clock has jumped forward, have every actor compute its deadline again.
+
+    Trio's clock stands still while a machine is suspended, and nothing reports a corrected clock, so it is compared
+    once a second.
+    """
     while True:
         await trio.sleep(WALL_CLOCK_S)
         if directory.clock.follow_wall():
             for n, actor in enumerate(directory.actors(), 1):
-                actor.re_aim()
+                actor.reschedule()
                 if n % _CHUNK == 0:
                     await trio.lowlevel.checkpoint()
 
 
 async def _keep_anchor(directory: Directory) -> None:
-    """Commit where session time stands, so that an idle server too can be reopened at another scale."""
+    """Commit where session time stands while nothing else is committed.
+
+    After a restart with another time scale, the time since the last anchor counts at the new scale; without this, that
+    would be all of an idle server's life.
+    """
     while True:
         await trio.sleep(ANCHOR_S if directory.clock.scale == 1 else WALL_CLOCK_S)
         try:

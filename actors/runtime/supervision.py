@@ -1,4 +1,11 @@
-"""One actor's crash is its own: logged, restarted from the store, quarantined at the third within a minute."""
+"""Supervision: an actor that crashes is logged and restarted from the store; at the third crash in a minute it is not.
+
+Owns when an actor runs again. Refuses to know what a session is.
+
+Each actor has a supervisor of its own, in its own task. A Trio nursery has one task's crash cancel all others, so a
+crash may not leave `supervise`. Quarantine is for a session whose stored state makes the actor crash again and again:
+it would cost a crash for every request.
+"""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -34,57 +41,56 @@ class RestartBudget:
         self._crashes.pop(session_id, None)
 
 
-class Ward(Protocol):
-    """Where the actors live."""
+class SupervisingHost(Protocol):
+    """What supervision needs of the place where actors run."""
 
     clock: ScaledClock
     store: Store
     budget: RestartBudget
 
     def crashed(self, actor: SessionActor) -> None:
-        """It runs no more; whatever it had under way is lost."""
+        """The actor's task has ended with a bug. Whether its batch was committed is unknown."""
 
     def restarted(self, actor: SessionActor, session: Session, pending: Sequence[PendingTurn]) -> None:
-        """It is about to run again from what the store has."""
+        """The actor runs again in a moment, from what the store has."""
 
     def quarantine(self, actor: SessionActor, why: str) -> None:
-        """It will not run again until the server is started anew."""
+        """The actor does not run again before the server is restarted."""
 
 
-async def supervise(actor: SessionActor, ward: Ward) -> None:
-    """Run an actor until its session is over, whatever happens to it on the way.
+async def supervise(actor: SessionActor, host: SupervisingHost) -> None:
+    """Run an actor until its session is over or quarantined. Raises nothing but Cancelled.
 
-    Cancelled, it refuses those who wait and those who come later with Overloaded: nobody waits for an answer that
-    nobody will give.
+    Cancelled, it closes the mailbox with Overloaded, so that nobody waits for a result that will not come.
     """
     try:
         while True:
             try:
-                return await actor.run()  # here and not in a function: a million frames wait
+                return await actor.run()  # not in a coroutine of its own: a million of its frames would wait
             except RecordDamaged as damage:
                 why: str | None = str(damage)
             except Exception:
                 log.exception("an actor crashed", session_id=actor.state.id)
-                ward.crashed(actor)
-                why = await _restart(actor, ward)
+                host.crashed(actor)
+                why = await _restart(actor, host)
             if why:
                 log.error(
                     "a session is quarantined: 500 until it is deleted", session_id=actor.state.id, why=why
                 )
-                return ward.quarantine(actor, why)
+                return host.quarantine(actor, why)
     except trio.Cancelled:
         actor.close(Overloaded("The server is stopping"))
         raise
 
 
-async def _restart(actor: SessionActor, ward: Ward) -> str | None:
-    """Give the actor its stored state again. Gives the reason when it must not run."""
-    if ward.budget.exceeded(actor.state.id, ward.clock.now()):
+async def _restart(actor: SessionActor, host: SupervisingHost) -> str | None:
+    """Set the actor to its stored state, waiting for the store if need be. Gives a reason when it must not run."""
+    if host.budget.exceeded(actor.state.id, host.clock.now()):
         return f"its actor crashed {CRASHES_MAX} times within a minute"
     key = actor.session.key
     while True:
         try:
-            session, pending = await ward.store.session(key), await ward.store.pending_turns(key)
+            session, pending = await host.store.session(key), await host.store.pending_turns(key)
         except StoreUnavailable:
             await trio.sleep(RETRY_S)
         except RecordDamaged as damage:
@@ -93,5 +99,5 @@ async def _restart(actor: SessionActor, ward: Ward) -> str | None:
             break
     if session is None:
         return "its record is gone from the store"
-    ward.restarted(actor, session, pending)
+    host.restarted(actor, session, pending)
     return None

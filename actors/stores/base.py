@@ -61,8 +61,8 @@ class SaveWindow(NamedTuple):
     admitted_at: tuple[int, ...]
 
 
-class TakeRoom(NamedTuple):
-    """Nothing in the end; but the commit needs the room on the disk that a long message would."""
+class ProbeDiskSpace(NamedTuple):
+    """Leaves nothing behind, but its commit fails when the disk has no room for a long message."""
 
 
 Write = (
@@ -74,11 +74,12 @@ Write = (
     | RemoveSession
     | ForgetTombstones
     | SaveWindow
-    | TakeRoom
+    | ProbeDiskSpace
 )
 
 
 OWED: frozenset[TurnState] = frozenset(("waiting", "started", "retried"))
+KEPT: frozenset[TurnState] = OWED | {"failed", "cancelled"}  # the last word on an answered one is its answer
 
 
 class PendingTurn(NamedTuple):
@@ -175,6 +176,12 @@ class Store(Protocol):
 
     async def reply_to(self, session_key: int, created_at: int) -> Message | None:
         """The agent's answer to the message at `created_at`, if there is one."""
+
+    async def turn(self, session_key: int, message_id: str) -> TurnState | None:
+        """What became of the agent's turn on a message, "" when none was wanted; None when there is no such message.
+
+        The cost grows with the messages of the session.
+        """
 
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None: ...
 

@@ -13,6 +13,7 @@ import trio
 from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
+    KEPT,
     OWED,
     CommitStats,
     Done,
@@ -21,12 +22,12 @@ from vigil.actors.stores.base import (
     InsertSession,
     Page,
     PendingTurn,
+    ProbeDiskSpace,
     RemoveSession,
     SaveAnswer,
     SavedAnswer,
     SaveWindow,
     Snapshot,
-    TakeRoom,
     UpdateSession,
     UpdateTurn,
     Write,
@@ -95,6 +96,16 @@ class MemoryStore:
         messages = self._messages.get(session_key, ())
         return next((message for message in messages if message.reply_to == created_at), None)
 
+    async def turn(self, session_key: int, message_id: str) -> TurnState | None:
+        messages = self._messages.get(session_key, ())
+        message = next((one for one in messages if one.id == message_id), None)
+        if message is None:
+            return None
+        kept = self._turns.get(session_key, {}).get(message.created_at)
+        if kept is not None:
+            return kept
+        return "answered" if await self.reply_to(session_key, message.created_at) else ""
+
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None:
         saved = self._answers.get((scope, key))
         return SavedAnswer(saved.body_sha256, saved.answer, saved.saved_at) if saved else None
@@ -111,6 +122,7 @@ class MemoryStore:
         return [
             PendingTurn(session_key, messages[bisect_left(messages, at, key=_created_at)], turn)
             for at, turn in sorted(self._turns.get(session_key, {}).items())
+            if turn in OWED
         ]
 
     def _insert_session(self, write: InsertSession) -> None:
@@ -133,7 +145,7 @@ class MemoryStore:
         self._set_turn(*write)
 
     def _set_turn(self, session_key: int, created_at: int, turn: TurnState) -> None:
-        if turn in OWED:
+        if turn in KEPT:
             self._turns.setdefault(session_key, {})[created_at] = turn
         elif session_key in self._turns:
             self._turns[session_key].pop(created_at, None)
@@ -184,7 +196,7 @@ _APPLY: dict[type[Write], Callable[[MemoryStore, Any], None]] = {
     RemoveSession: MemoryStore._remove_session,
     ForgetTombstones: MemoryStore._forget_tombstones,
     SaveWindow: MemoryStore._save_window,
-    TakeRoom: lambda _store, _write: None,
+    ProbeDiskSpace: lambda _store, _write: None,
 }
 
 

@@ -1,8 +1,8 @@
 """Agent turns: one at a time for each session, in the order in which messages were accepted.
 
-A turn is a task beside the actor, never in its way: it asks the actor to commit its outcome. A message's
-turn goes waiting -> started -> answered or failed; a restart runs a started one once more, as retried, and fails
-a retried one (spec section 4). One that need not wait is started from the first, in the commit of its message.
+A turn is a task beside the actor, never in its way: it asks the actor to commit its outcome. A message's turn goes
+waiting -> started -> answered, failed or cancelled; a restart runs a started one once more, as retried, and fails a
+retried one (spec section 4). One that need not wait is started from the first, in the commit of its message.
 """
 
 from collections import deque
@@ -14,10 +14,12 @@ import structlog
 import trio
 
 from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, AgentEntry, Reply, Turn
-from vigil.actors.core.commands import Answer, BeginTurn, Command, FailTurn
+from vigil.actors.callbacks import Callback, await_callback
+from vigil.actors.core.commands import Answer, BeginTurn, CancelTurn, Command, FailTurn, Tick, Transition
 from vigil.actors.core.errors import (
     AgentFailed,
     AgentTimedOut,
+    MessageNotFound,
     Overloaded,
     RecordDamaged,
     StoreUnavailable,
@@ -25,14 +27,14 @@ from vigil.actors.core.errors import (
 )
 from vigil.actors.core.records import Message, Session, State, TurnState
 from vigil.actors.hub.hub import Chunk, Hub
-from vigil.actors.stores.base import Store
+from vigil.actors.stores.base import OWED, Store
 
 log = structlog.get_logger()
 
 RETRY_S = 1.0  # until the store is asked again after it has failed
 WAITING_MAX = 256  # turns of one session, beside the one that runs
 HELD_MAX = 16  # of a session's turns have their message at hand; those behind them read it when they begin
-TURN_ENDS: frozenset[TurnState] = frozenset({"answered", "failed"})
+TURN_ENDS: frozenset[TurnState] = frozenset({"answered", "failed", "cancelled"})
 _AFTER_RESTART: dict[TurnState, TurnState] = {"waiting": "started", "started": "retried", "retried": "failed"}
 
 
@@ -46,33 +48,30 @@ class Committer(Protocol):
     def session(self) -> Session:
         """The session, while it lives."""
 
+    def tell(self, command: Command, on_result: Callback[Transition], *, always: bool) -> None:
+        """`ask` for a callback."""
+
     async def ask(self, command: Command, *, always: bool) -> object:
         """Commit the effects of one command. Raises VigilError. Cannot be cancelled."""
 
-    def condemn(self, damage: RecordDamaged) -> None:
+    def take_out_of_service(self, damage: RecordDamaged) -> None:
         """Take the session out of service: what is stored of it cannot be read."""
 
 
-class _Owed(NamedTuple):
-    """A message that waits for its answer, and the state its turn takes when it begins: "" for it has begun.
-
-    `message` is None for one that waits far behind: many of them, with all that people attach, are not kept twice.
-    """
-
-    id: str
-    created_at: int
-    begins_as: TurnState
-    message: Message | None
+Cancel = tuple[CancelTurn, Callback[Transition]]
+"""A cancel, and who hears of it: what an actor is told."""
 
 
 class _Speech:
     """What an agent says in a turn. All that it says before anybody else runs is handed out as one chunk: a burst
     of small pieces, as they come out of one read of a socket, is no reason to cut those who listen."""
 
-    __slots__ = ("_hand_out", "_pieces", "_soon")
+    __slots__ = ("_hand_out", "_handed_out", "_is_cut", "_pieces", "_soon")
 
     def __init__(self, hand_out: Callable[[str], None]) -> None:
         self._hand_out = hand_out
+        self._handed_out: list[str] = []
+        self._is_cut = False
         self._pieces: list[str] = []
         self._soon = trio.lowlevel.current_trio_token().run_sync_soon
 
@@ -84,8 +83,40 @@ class _Speech:
 
     def flush(self) -> None:
         pieces, self._pieces = self._pieces, []
-        if pieces:
-            self._hand_out("".join(pieces))
+        if pieces and not self._is_cut:
+            chunk = "".join(pieces)
+            self._handed_out.append(chunk)
+            self._hand_out(chunk)
+
+    def cut(self) -> str:
+        """Nothing more is handed out. Gives all that was."""
+        self._is_cut = True
+        return "".join(self._handed_out)
+
+
+class _Owed:
+    """A message that waits for its answer.
+
+    `begins_as` is the state its turn takes when it begins: "" for it has begun. `message` is None for one that waits
+    far behind: many of them, with all that people attach, are not kept twice.
+    """
+
+    __slots__ = ("begins_as", "created_at", "end", "end_committed", "id", "message", "scope", "speech")
+
+    def __init__(self, id: str, created_at: int, begins_as: TurnState, message: Message | None) -> None:  # noqa: A002
+        self.id = id
+        self.created_at = created_at
+        self.begins_as = begins_as
+        self.message = message
+        self.scope = trio.CancelScope()  # of its turn
+        self.speech: _Speech | None = None  # once the agent is asked
+        self.end: TurnState = ""  # the one of TURN_ENDS that the actor was asked to commit
+        self.end_committed: trio.Event | None = None  # set with the end of a turn that was cancelled
+
+    def over(self) -> None:
+        """Its end is committed."""
+        if self.end_committed is not None:
+            self.end_committed.set()
 
 
 class _Queue:
@@ -97,12 +128,23 @@ class _Queue:
         self.working = False
         self.scope = trio.CancelScope()  # of the task that works it off, a new one each time it starts
 
+    def is_changing(self) -> bool:
+        """Whether a message or the end of a turn is being committed."""
+        return self.claimed > 0 or any(owed.end for owed in self.owed)
+
 
 class Claim(NamedTuple):
     """Room for a turn, whose message is stored with `state`; `release` it when the send's fate is known."""
 
     state: TurnState
     release: Callable[[], None]
+
+
+class Cancelled(NamedTuple):
+    """The last word on a turn, "" when none was wanted; and what the cancel did, if it did anything."""
+
+    state: TurnState
+    done: Transition | None
 
 
 class Turns:
@@ -142,12 +184,16 @@ class Turns:
         entry = self._agents.get(agent_id)
         return entry is None or entry.agent is not None
 
-    def claim(self, session_id: str) -> "Claim":
-        """Keep room for one more turn while a send is under way. Raises Overloaded when too many wait."""
+    def claim(self, session_id: str, *, interrupts: bool = False) -> "Claim":
+        """Keep room for one more turn while a send is under way. Raises Overloaded when too many wait.
+
+        One that `interrupts` waits for nobody.
+        """
         queue = self._queues.setdefault(session_id, _Queue())
-        if len(queue.owed) + queue.claimed > WAITING_MAX:  # the first of them does not wait, it runs
+        waiting = 0 if interrupts else len(queue.owed) + queue.claimed
+        if waiting > WAITING_MAX:  # the first of them does not wait, it runs
             raise Overloaded("Too many messages wait for this session's agent")
-        state: TurnState = "waiting" if queue.owed or queue.claimed else "started"
+        state: TurnState = "waiting" if waiting else "started"
         queue.claimed += 1
         return Claim(state, partial(self._release, session_id, queue))
 
@@ -172,11 +218,84 @@ class Turns:
             queue.scope = trio.CancelScope()
             self._nursery.start_soon(self._work, actor, queue, queue.scope)
 
-    def settle(self, session_id: str, created_at: int) -> None:
+    def on_end_committed(self, session_id: str, created_at: int) -> None:
         """The end of the turn of the message at `created_at` is committed and published: it is owed no more."""
         queue = self._queues.get(session_id)
-        if queue is not None and queue.owed and queue.owed[0].created_at == created_at:
-            queue.owed.popleft()
+        if queue is None:
+            return
+        for owed in queue.owed:
+            if owed.created_at == created_at:
+                queue.owed.remove(owed)
+                owed.over()
+                return
+
+    # --- stopping one (spec section 11)
+
+    async def cancel_turn(self, actor: Committer, message_id: str) -> "Cancelled":
+        """Stop the turn on a message.
+
+        Raises MessageNotFound, what keeps the store from committing it, and the session's end.
+        """
+        while (owed := self._find(actor.state.id, message_id)) is not None:
+            if not owed.end:
+                done = await await_callback(partial(self._tell_to_cancel, actor, owed))
+                return Cancelled("cancelled", done)
+            await actor.ask(Tick(), always=True)  # behind the end that is being committed
+        turn = await self._store.turn(actor.session.key, message_id)
+        if turn is None:
+            raise MessageNotFound(message_id)
+        if turn in OWED:
+            raise Overloaded("The session is being restored")
+        return Cancelled(turn, None)
+
+    async def until_quiet(self, actor: Committer) -> None:
+        """Until no message and no end of a turn of this session is being committed: what is owed is then known."""
+        while (queue := self._queues.get(actor.state.id)) is not None and queue.is_changing():
+            await actor.ask(Tick(), always=True)
+
+    def first_owed(self, session_id: str) -> str | None:
+        """The message whose turn runs or is the next to run."""
+        queue = self._queues.get(session_id)
+        return queue.owed[0].id if queue is not None and queue.owed else None
+
+    def interruption(self, actor: Committer) -> list[Cancel]:
+        """Cancels all that is owed, when the actor is asked it. Only for a session that is quiet."""
+        queue = self._queues.get(actor.state.id)
+        owed = queue.owed if queue is not None else ()
+        return [self._cancellation(actor, one, _ignore) for one in owed]
+
+    def _find(self, session_id: str, message_id: str) -> _Owed | None:
+        queue = self._queues.get(session_id)
+        return next((owed for owed in queue.owed if owed.id == message_id), None) if queue else None
+
+    def _tell_to_cancel(self, actor: Committer, owed: _Owed, on_result: Callback[Transition]) -> None:
+        actor.tell(*self._cancellation(actor, owed, on_result), always=True)
+
+    def _cancellation(self, actor: Committer, owed: _Owed, on_result: Callback[Transition]) -> Cancel:
+        """Stops the turn and what it says. Its end has to be asked of the actor at once."""
+        owed.end = "cancelled"
+        if owed.end_committed is None:
+            owed.end_committed = trio.Event()
+        owed.scope.cancel()
+        said = owed.speech.cut() if owed.speech is not None else ""
+        command = CancelTurn(owed.created_at, owed.id, self._new_id(), said)
+        return command, partial(self._cancelled, actor, owed, on_result)
+
+    def _cancelled(
+        self, actor: Committer, owed: _Owed, on_result: Callback[Transition], outcome: Transition | Exception
+    ) -> None:
+        """A turn that was stopped stays stopped: what could not be committed is tried again, whoever asks."""
+        if isinstance(outcome, StoreUnavailable | Overloaded):
+            owed.end = ""
+            self._nursery.start_soon(self._cancel_later, actor, owed)
+        on_result(outcome)
+
+    async def _cancel_later(self, actor: Committer, owed: _Owed) -> None:
+        await trio.sleep(RETRY_S)
+        if not owed.end and self._find(actor.state.id, owed.id) is owed:
+            self._tell_to_cancel(actor, owed, _ignore)
+
+    # --- the end of all
 
     def cancel(self, session_id: str) -> None:
         """The session is over: stop its running turn, forget the waiting ones."""
@@ -187,7 +306,11 @@ class Turns:
     async def _work(self, actor: Committer, queue: _Queue, scope: trio.CancelScope) -> None:
         with scope:
             while queue.owed:
-                await self._take_turn(actor, queue.owed[0])
+                owed = queue.owed[0]
+                with owed.scope:
+                    await self._take_turn(actor, owed)
+                if owed.end_committed is not None:
+                    await owed.end_committed.wait()
             queue.working = False
             self._drop_if_idle(actor.state.id, queue)
 
@@ -200,20 +323,21 @@ class Turns:
         try:
             reply = await self._begin(actor, owed)
         except AgentFailed as failure:
-            await _commit(actor, FailTurn(owed.created_at, owed.id, failure.code, str(failure)))
+            command = FailTurn(owed.created_at, owed.id, failure.code, str(failure))
+            await _commit(actor, command, owed, "failed")
         else:
             content, metadata, finish_reason = reply
             answer = Answer(self._new_id(), content, metadata, owed.created_at, finish_reason)
-            await _commit(actor, answer)
+            await _commit(actor, answer, owed, "answered")
 
     async def _begin(self, actor: Committer, owed: _Owed) -> Reply:
         if owed.begins_as == "failed":
             raise AgentFailed("The agent was interrupted twice while it answered")
         if owed.begins_as:
-            await _commit(actor, BeginTurn(owed.created_at, owed.begins_as))
+            await _commit(actor, BeginTurn(owed.created_at, owed.begins_as), owed)
         await trio.lowlevel.checkpoint_if_cancelled()  # the session may be over
         message = owed.message or await self._stored(actor.session.key, owed.created_at)
-        return await self._ask_agent(actor, message)
+        return await self._ask_agent(actor, owed, message)
 
     async def _stored(self, key: int, created_at: int) -> Message:
         """The message at this instant, however long the store takes to come back."""
@@ -228,13 +352,13 @@ class Turns:
                 log.exception("a message that waited for its turn cannot be read", session_key=key)
                 raise AgentFailed("The message could not be read any more") from None
 
-    async def _ask_agent(self, actor: Committer, message: Message) -> Reply:
+    async def _ask_agent(self, actor: Committer, owed: _Owed, message: Message) -> Reply:
         session = actor.session
         entry = self._agents.get(session.agent_id)
         if entry is None or entry.agent is None:
             raise AgentFailed("The agent is no longer in the catalogue")
         look_back = partial(self._history, session, message)
-        speech = _Speech(partial(self._say, session.id, message.id))
+        speech = owed.speech = _Speech(partial(self._say, session.id, message.id))
         turn = Turn(session, message, look_back, speech.say)
         try:
             with trio.fail_after(entry.turn_timeout_s):
@@ -244,7 +368,7 @@ class Turns:
         except AgentFailed:
             raise
         except RecordDamaged as damage:
-            actor.condemn(damage)
+            actor.take_out_of_service(damage)
             raise AgentFailed("The session's history cannot be read") from None
         except Exception:
             log.exception("an agent crashed", agent_id=entry.id, session_id=session.id)
@@ -267,6 +391,10 @@ class Turns:
         self._hub.say(Chunk(session_id, self._now(), message_id, piece))
 
 
+def _ignore(_outcome: Transition | Exception) -> None:
+    """Whoever sent what interrupts it learns enough from that."""
+
+
 def _checked(reply: Reply) -> Reply:
     if not reply.content:
         raise AgentFailed("The agent gave an empty answer")
@@ -275,13 +403,15 @@ def _checked(reply: Reply) -> Reply:
     return reply
 
 
-async def _commit(actor: Committer, command: Command) -> None:
+async def _commit(actor: Committer, command: Command, owed: _Owed, end: TurnState = "") -> None:
     """Have the actor commit it, however long the store takes to come back; the session's end ends the wait."""
     while True:
         await trio.lowlevel.checkpoint_if_cancelled()  # once asked, it waits whoever cancels it
+        owed.end = end
         try:
             await actor.ask(command, always=True)
         except (StoreUnavailable, Overloaded):
+            owed.end = ""
             await trio.sleep(RETRY_S)
         except VigilError:
             await trio.sleep_forever()  # the session is over: whoever ended it cancels this turn

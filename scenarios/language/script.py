@@ -9,7 +9,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from vigil.scenarios.language.durations import Duration
@@ -32,6 +36,7 @@ from vigil.scenarios.language.verbs import (
     Restart,
     Retime,
     Send,
+    Stop,
 )
 
 STEPS_MAX = 10_000
@@ -100,6 +105,7 @@ class Step(Strict):
 
     create: Verb[Create] = None
     send: Verb[Send] = None
+    stop: Verb[Stop] = None
     heartbeat: Verb[Heartbeat] = None
     renew: Verb[Renew] = None
     retime: Verb[Retime] = None
@@ -157,6 +163,7 @@ class Step(Strict):
 VERB_OF = {  # the operation of the route table
     "createSession": "create",
     "sendMessage": "send",
+    "cancelTurn": "stop",
     "heartbeat": "heartbeat",
     "renewSession": "renew",
     "updateTimeout": "retime",

@@ -2,7 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
 from vigil.actors.agents.catalogue import DEMO_ID, KINDS

@@ -5,7 +5,10 @@ The fields of a request are the API's own; their values are not checked, so that
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import (
+    Field,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from vigil.actors.agents.catalogue import DEMO_ID
@@ -41,7 +44,20 @@ class Send(OfSession):
     transport: Annotated[Any, Field(description="websocket, http or sse")] = None
     attachments: Any = None
     metadata: Any = None
+    when_busy: Annotated[
+        Any, Field(description="enqueue, reject or interrupt, while an earlier message waits for its answer")
+    ] = None
     idempotency_key: Annotated[str | None, Field(description="the Idempotency-Key header")] = None
+
+
+class Stop(OfSession):
+    """Stop the agent's answer to a message. Its `message` alone may be written instead of this mapping."""
+
+    short: ClassVar[str] = "message"
+
+    message: Annotated[
+        str | None, Field(description="its id, as ${question.id}; without it the message sent last")
+    ] = None
 
 
 class Heartbeat(OfSession):

@@ -24,6 +24,7 @@ class Sent(NamedTuple):
     query: Mapping[str, str]
     idempotency_key: str | None
     flaw: int | None  # the status (400, 413, 415) that this bad input must get once all earlier checks pass
+    message: str | None = None  # the id in the path
 
 
 class Answered(NamedTuple):

@@ -9,6 +9,7 @@ from vigil.scenarios.model.observed import Answered, Sent, Violation, Why
 from vigil.scenarios.model.rules.answers import check_challenge, read
 from vigil.scenarios.model.rules.creation import Creation
 from vigil.scenarios.model.rules.events import Streams
+from vigil.scenarios.model.rules.history import NEVER
 from vigil.scenarios.model.rules.limits import Limits
 from vigil.scenarios.model.rules.lists import Lists
 from vigil.scenarios.model.session import COMMANDS, Exchange, Session
@@ -167,6 +168,8 @@ class Model:
         if is_command and (exchange.charge is not None or sent.operation == "endSession"):
             self._command_sent(exchange, session)
         else:
+            if sent.message is not None:
+                session.history.stop(sent.message)
             exchange.versions.append(session.worlds)
             session.readers.append(exchange)
 
@@ -180,12 +183,16 @@ class Model:
             exchange.has_rival = key is not None and any(
                 one.sent.idempotency_key == key for one in session.open
             )
+            if exchange.request.get("whenBusy") == "interrupt":
+                session.history.stops.interrupt(sent.number, NEVER)
         session.open.append(exchange)
         self._lists.busy[session.id] = session
 
     def _session_answered(self, exchange: Exchange, session: Session, now: int) -> None:
         status, number = exchange.status, exchange.number
         self._check_charge(exchange, session)
+        if exchange.request is not None and exchange.request.get("whenBusy") == "interrupt":
+            session.history.stops.interrupt(number, now)
         if exchange.fate == "waits":
             answered_while_waiting(session, exchange)
         elif status == 429 or (exchange.sent.flaw is not None and status not in (404, 410)):
@@ -202,6 +209,8 @@ class Model:
         else:
             exchange.fate = "answered"
             self._streams.told(session, exchange)
+            if exchange.sent.message is not None and status == 200:
+                session.history.stopped(exchange.sent.message, exchange.body["status"], number)
         settle(session, now)
         self._sessions.file(session, now)
 
@@ -256,6 +265,7 @@ _STATUSES: dict[str, tuple[int, ...]] = {
     "getSession": _SESSION,
     "getMessages": _SESSION,
     "heartbeat": _SESSION,
+    "cancelTurn": _SESSION,
     "endSession": _SESSION,
     "renewSession": (*_SESSION, 422),
     "updateTimeout": (*_SESSION, 400),

@@ -62,10 +62,20 @@ class Exchange:
         return 0 if self.answer is None else self.answer.status
 
     @property
+    def is_unanswered(self) -> bool:
+        """Whether its message is stored, and the agent will not answer it: 502, 504, or the turn was stopped."""
+        return self.status in (502, 504) or (self.status == 409 and self.body["code"] == "AGENT_CANCELLED")  # noqa: PLR2004
+
+    @property
     def is_sure(self) -> bool:
         """Whether it was applied even if nobody got the answer."""
+        may_be_refused = self.request is not None and self.request.get("whenBusy") == "reject"
         return (
-            self.is_calm and self.life == "live" and self.charge is not None and self.charge.admitted is True
+            not may_be_refused
+            and self.is_calm
+            and self.life == "live"
+            and self.charge is not None
+            and self.charge.admitted is True
         )
 
 

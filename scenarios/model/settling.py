@@ -7,6 +7,7 @@ world, and those that fit stay.
 # ruff: noqa: PLR2004  status codes are the vocabulary here
 
 from vigil.scenarios.model.judging import contradiction, fitting_worlds
+from vigil.scenarios.model.observed import Violation
 from vigil.scenarios.model.rules.history import NEVER, Query
 from vigil.scenarios.model.rules.keys import check_key_refusal, find_saved, remember
 from vigil.scenarios.model.rules.sends import is_repeat, keep
@@ -46,7 +47,7 @@ def answered_while_waiting(session: Session, exchange: Exchange) -> None:
     assert exchange.asked is not None
     if exchange.status == 201:
         keep(session, exchange)
-    elif exchange.status in (502, 504):
+    elif exchange.is_unanswered:
         session.history.accept(exchange.asked, exchange.body["details"]["userMessage"], exchange.ended)
     else:
         fitting, why = fitting_worlds(session, exchange, session.worlds)
@@ -100,10 +101,10 @@ def _judge_reader(session: Session, reader: Exchange) -> None:
 def _apply(session: Session, exchange: Exchange) -> list[World]:
     """The worlds after a command. Raises Violation when its answer fits none."""
     if exchange.fate == "answered" and exchange.status in (409, 422) and exchange.asked is not None:
-        check_key_refusal(session.keys, exchange)
+        _check_refusal(session, exchange)
     if exchange.sent.operation == "sendMessage" and is_repeat(session, exchange):
         return session.worlds
-    if exchange.fate != "answered" or exchange.status in (502, 504):
+    if exchange.fate != "answered" or exchange.is_unanswered:
         return _after_silence(session, exchange)
     worlds = session.worlds
     if _has_waited(exchange):
@@ -116,6 +117,16 @@ def _apply(session: Session, exchange: Exchange) -> list[World]:
         raise contradiction(exchange, why)
     _note(session, exchange)
     return fitting
+
+
+def _check_refusal(session: Session, exchange: Exchange) -> None:
+    """409 and 422 of a send: of its key, or because of an earlier turn. Raises Violation."""
+    if exchange.is_unanswered:
+        return
+    if exchange.status == 422 or exchange.body["code"] == "IDEMPOTENCY_CONFLICT":
+        check_key_refusal(session.keys, exchange)
+    elif exchange.request.get("whenBusy") != "reject" or not session.history.answers:
+        raise Violation("11 whenBusy", "409 for a message that does not mind", exchange.number)
 
 
 def _has_waited(exchange: Exchange) -> bool:
@@ -141,7 +152,7 @@ def _after_silence(session: Session, exchange: Exchange) -> list[World]:
     is_sure = is_sure and find_saved(session.keys, exchange) is None
     if exchange.asked is not None and session.history.unanswered() > WAITING_MAX:
         is_sure = False
-    is_told = exchange.status in (502, 504)
+    is_told = exchange.is_unanswered
     low = exchange.sent.at_ms
     high = low if is_sure else min(exchange.until, exchange.answer.at_ms if exchange.answer else NEVER)
     if (is_sure or is_told) and exchange.asked is not None:

@@ -40,7 +40,7 @@ class Troubles:
         """503 STORE_UNAVAILABLE while commits are refused, OVERLOADED when too much waits: `is_full` says that there
         are as many sessions as there may be. Raises Violation."""
         session = exchange.session
-        if exchange.sent.operation not in COMMANDS | {"createSession"}:
+        if exchange.sent.operation not in COMMANDS | {"createSession", "cancelTurn"}:
             is_allowed = False
         elif exchange.body["code"] == "STORE_UNAVAILABLE":
             is_allowed = self._refused_commits(exchange.sent.at_ms)

@@ -100,6 +100,7 @@ def _label(context: StepContext) -> str:
 
 _DETAILS: Mapping[str, Callable[[Any], str]] = {
     "send": lambda action: str(action.content),
+    "stop": lambda action: action.session or "",
     "expect_event": lambda action: action.type or "",
     "burst": lambda action: f"{action.count} x {action.do.verb}",
     "parallel": ", ".join,

@@ -63,6 +63,7 @@ class _Player:
         self._settings = located.script.settings or Settings()
         self._names: dict[str, Any] = {"key": target.key}
         self._tokens: dict[str, str] = {}
+        self._messages: dict[str, str] = {}  # the one sent last, by session
         self._created = 0
         self._inboxes: dict[str, Inbox] = {}
         self._sessions: dict[str, SessionSeen] = {}
@@ -280,9 +281,12 @@ class _Player:
         token = self._tokens.get(context.session) or self._tokens.get(context.scope.session)
         if token is None and context.step.auth == "token":
             raise NoValue("there is no session yet whose token it could be")
-        credential = {"key": self._target.key, "token": token, "none": None}
+        credential = {"key": self._target.key, "token": token, "none": None}[context.step.auth]
         session_id = seen.session_id if seen else ""
-        return wire.compose(context.step, session_id, credential[context.step.auth], context.scope.names)
+        message_id = self._messages.get(context.session, "")
+        if context.step.verb == "stop" and not (message_id or context.action.message):
+            raise NoValue("no message was sent yet whose answer could be stopped")
+        return wire.compose(context.step, session_id, message_id, credential, context.scope.names)
 
     def _answered(self, context: StepContext, sent: Wire, at_ms: int, answer: Answer) -> Response:
         headers = {name.lower(): value for name, value in answer.headers}
@@ -331,6 +335,8 @@ class _Player:
             self._tokens[context.session] = made["sessionToken"]
             self._sessions[context.session] = session_seen(context.session, made)
             context.scope.session = context.session
+        if context.step.verb == "send" and isinstance(response.body, dict) and "id" in response.body:
+            self._messages[context.session] = response.body["id"]
         if context.step.as_:
             self._names[context.step.as_] = response.body
         for name, path in context.step.save.items():

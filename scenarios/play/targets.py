@@ -12,7 +12,7 @@ from vigil.actors.agents.base import Agent, AgentEntry, Reply, Turn
 from vigil.actors.agents.config import Outside
 from vigil.actors.core.errors import AgentFailed
 from vigil.actors.core.quotas import Limit
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.scenarios.errors import ScenarioError
 from vigil.scenarios.language.script import Script
 from vigil.scenarios.language.settings import Settings

@@ -32,6 +32,7 @@ FORMS: Mapping[str, Form] = {
     "end": Form("DELETE", f"{BASE}/{{}}", 200),
     "send": Form("POST", f"{BASE}/{{}}/messages", 201, "body"),
     "history": Form("GET", f"{BASE}/{{}}/messages", 200, "query"),
+    "stop": Form("POST", f"{BASE}/{{}}/messages/{{message}}/cancel", 200),
     "renew": Form("POST", f"{BASE}/{{}}/renew", 200),
     "heartbeat": Form("POST", f"{BASE}/{{}}/heartbeat", 200),
     "retime": Form("PATCH", f"{BASE}/{{}}/timeout", 200, "body"),
@@ -47,24 +48,29 @@ class Wire(NamedTuple):
     shown: Any  # the body as a JSON value, or as text when it is none; None without one
 
 
-def compose(step: Step, session_id: str, credential: str | None, names: Mapping[str, Any]) -> Wire:
-    """The request of a step. Raises NoValue when a `${...}` in it stands for nothing."""
+def compose(
+    step: Step, session_id: str, message_id: str, credential: str | None, names: Mapping[str, Any]
+) -> Wire:
+    """The request of a step; `message_id` is of the message sent last. Raises NoValue when a `${...}` in it stands for
+    nothing.
+    """
     form = FORMS[step.verb]
     fields = fill(_fields(step), names)
     raw = fill(step.raw.model_dump(exclude_unset=True), names) if step.raw else {}
     content = _content(fields, form, raw)
     headers = _headers(step, credential, content, raw, names)
-    path = raw.get("path") or form.path.format(session_id)
+    path = raw.get("path") or form.path.format(session_id, message=fields.get("message", message_id))
     query = raw.get("query", urlencode(_as_query(fields)) if form.sends == "query" else "")
     target = f"{path}?{query}" if query else path
     return Wire(raw.get("method") or form.method, target, headers, content, _shown(content))
 
 
 def body_of(headers: Mapping[str, str], content: bytes) -> Any:
-    """An answer's body: a JSON value, `{"events": [...]}` for a stream, else text; None when it is empty."""
+    """An answer's body: a JSON value, `{"events": [...]}` for a stream (not its comments), else text; None if empty."""
     text = content.decode("utf-8", "replace")
     if headers.get("content-type", "").startswith("text/event-stream"):
-        return {"events": [_event(block) for block in text.split("\n\n") if block.strip()]}
+        blocks = [block for block in text.split("\n\n") if block.strip() and not block.startswith(":")]
+        return {"events": [_event(block) for block in blocks]}
     return _shown(content)
 
 

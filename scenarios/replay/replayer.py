@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 import trio
 
 from vigil.actors.agents.base import Reply, Turn
 from vigil.actors.core.errors import AgentFailed, AgentTimedOut, RateLimited
-from vigil.actors.core.records import Message
+from vigil.actors.core.records import FinishReason, Message
 from vigil.actors.stores.base import (
     OWED,
     ForgetTombstones,
@@ -246,12 +246,16 @@ class _Agent:
         if recorded is None:
             await trio.sleep_forever()  # it had not answered when the recording ended
         assert recorded is not None  # for the type checker: nobody wakes from the line above
+        if recorded.is_cancelled:
+            turn.say(recorded.reply or "")
+            await trio.sleep_forever()  # until the request comes that cancelled it
         await self._player.until(self._player.timing.said(recorded))
         if recorded.error == "AGENT_TIMEOUT":
             raise AgentTimedOut(recorded.why)
         if recorded.reply is None:
             raise AgentFailed(recorded.why)
-        return Reply(recorded.reply, orjson.dumps(recorded.metadata).decode(), recorded.finish_reason)
+        finish_reason = cast("FinishReason", recorded.finish_reason)
+        return Reply(recorded.reply, orjson.dumps(recorded.metadata).decode(), finish_reason)
 
 
 class _Store(SlowMemoryStore):

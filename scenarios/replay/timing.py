@@ -45,7 +45,7 @@ class Timing:
         self._forgotten = _forgotten(trace.requests)
         self._reads = _reads(trace.requests)
         self._taken_up = _taken_up(trace.requests)
-        self._queues = _queues(self._taken_up, trace.turns)
+        self._queues = _queues(self._taken_up, [turn for turn in trace.turns if not turn.is_cancelled])
         self._take_ups = _instants_of(self._queues)
         self._begun = {(one.session, one.to): one.begun for one in trace.beginnings}
         self._beginnings = _instants_of((one.session, one.begun) for one in trace.beginnings)
@@ -152,7 +152,9 @@ def _taken_up(requests: Sequence[Recorded]) -> Mapping[tuple[str, int], Sequence
 def _queues(
     taken_up: Mapping[tuple[str, int], Sequence[Recorded]], turns: Sequence[RecordedTurn]
 ) -> Mapping[tuple[str, int], Sequence[Place]]:
-    """The order in which commands and agents' answers were applied, by session and instant."""
+    """The order in which commands and agents' answers were applied, by session and instant. A cancelled turn ended with
+    the command that cancelled it.
+    """
     queues: defaultdict[tuple[str, int], list[Place]] = defaultdict(list)
     for take_up, requests in taken_up.items():
         queues[take_up] += map(_place, requests)

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +15,7 @@ from vigil.scenarios.language.script import VERB_OF
 from vigil.scenarios.replay.trace import Recorded, RecordedTurn, Start, Trace, TraceError
 
 _TOLD = ("renewalCount", "sessionStatus.renewalCount", "sessionStatus.wasRenewed", "hasMore")
+_STOPPED_MS = 60_000  # after it was stopped an agent would have spoken
 _TIMES = ("expiresAt", "sessionStatus.expiresAt")
 
 
@@ -35,7 +36,8 @@ def script(trace: Trace, session_id: str) -> str:
     asked = [one for one in trace.requests if one.operation in VERB_OF and not _refused_for_others(one)]
     own = [request for request in asked if request.session == session_id]
     turns = [turn for turn in trace.turns if turn.session == session_id]
-    steps = [_step(request, created.now) for request in (created, *own)]
+    stopped = _stopped(own)
+    steps = [_step(request, created.now, stopped) for request in (created, *own)]
     when = datetime.fromtimestamp(created.now / 1000, UTC)
     values = {
         "title": f"A session of {created.body['userId']} as it was recorded on {when:%Y-%m-%d at %H:%M:%S}",
@@ -60,11 +62,24 @@ def _refused_for_others(request: Recorded) -> bool:
     return request.status == HTTPStatus.TOO_MANY_REQUESTS and details["scope"] != "session"
 
 
-def _step(request: Recorded, began: int) -> dict[str, Any]:
+def _stopped(own: Sequence[Recorded]) -> dict[str, str]:
+    """What messages are called whose answers were stopped, by their ids."""
+    sent = {_at(one.answer, "id") for one in own if one.operation == "sendMessage"}
+    ids = dict.fromkeys(_stopped_message(one) for one in own if one.operation == "cancelTurn")
+    return {message_id: f"message{n}" for n, message_id in enumerate(ids, 1) if message_id in sent}
+
+
+def _stopped_message(request: Recorded) -> str:
+    return request.target.partition("?")[0].split("/")[-2]
+
+
+def _step(request: Recorded, began: int, stopped: Mapping[str, str]) -> dict[str, Any]:
     verb = VERB_OF[request.operation]
     at = request.taken or request.now
     step: dict[str, Any] = {"at": durations.show(at - began)} if at > began else {}
-    step |= _request(verb, request)
+    step |= _request(verb, request, stopped)
+    if name := stopped.get(_at(request.answer, "id")):
+        step["as"] = name
     if request.by == "token":
         step["auth"] = "token"
     elif request.by == "none":
@@ -74,7 +89,7 @@ def _step(request: Recorded, began: int) -> dict[str, Any]:
     return step
 
 
-def _request(verb: str, request: Recorded) -> dict[str, Any]:
+def _request(verb: str, request: Recorded, stopped: Mapping[str, str]) -> dict[str, Any]:
     """What the verb says; a body that was refused goes as the raw text it was, or as so many letters."""
     body = request.body
     if isinstance(body, dict) and body.keys() <= {"bytes", "text"} and body:
@@ -84,9 +99,17 @@ def _request(verb: str, request: Recorded) -> dict[str, Any]:
     said |= {
         name: int(value) for name, value in parse_qsl(request.target.partition("?")[2]) if value.isdigit()
     }
+    if verb == "stop":
+        said["message"] = _message_in(request, stopped)
     if key := request.headers.get("idempotency-key"):
         said["idempotencyKey"] = key
     return {verb: said or None}
+
+
+def _message_in(request: Recorded, stopped: Mapping[str, str]) -> str:
+    """As the script knows it: by the answer of the step that sent it, where the recording has that."""
+    message_id = _stopped_message(request)
+    return f"${{{stopped[message_id]}.id}}" if message_id in stopped else message_id
 
 
 def _expected(answer: Any, began: int) -> Iterator[tuple[str, Any]]:
@@ -146,12 +169,13 @@ def _is_message(request: Recorded) -> bool:
 
 
 def _rule(content: str, turn: RecordedTurn) -> dict[str, Any]:
+    took_ms = turn.at - turn.to + (_STOPPED_MS if turn.is_cancelled else 0)
     rule: dict[str, Any] = {
         "match": f"^{re.escape(content)}$",
         "reply": (turn.reply or "(it failed)").replace("$", "$$"),
-        "delay_ms": {"min": turn.at - turn.to, "max": turn.at - turn.to},
+        "delay_ms": {"min": took_ms, "max": took_ms},
     }
-    return rule if turn.reply is not None else rule | {"failures": {"fail": 1.0}}
+    return rule if turn.is_cancelled or turn.reply is not None else rule | {"failures": {"fail": 1.0}}
 
 
 def _camel(name: str) -> str:

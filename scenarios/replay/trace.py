@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -17,7 +17,7 @@ from pydantic.alias_generators import to_camel
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import FinishReason, TimeoutConfig, TimeoutPatch
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.scenarios.errors import ScenarioError
 from vigil.server.recording.recorder import FORMAT
 
@@ -134,9 +134,13 @@ class RecordedTurn(_Line):
     done: int
     reply: str | None = None
     metadata: dict[str, Any] = {}
-    finish_reason: FinishReason = "stop"
+    finish_reason: FinishReason | Literal["cancelled"] = "stop"
     error: str | None = None
     why: str = ""
+
+    @property
+    def is_cancelled(self) -> bool:
+        return self.finish_reason == "cancelled" or self.error == "AGENT_CANCELLED"
 
 
 class RecordedBeginning(_Line):

@@ -16,7 +16,7 @@ def left_behind(site: Site, disk: Disk) -> dict[str, int]:
         "tombstones": counts.expired,
         "sessions that count as expiring soon": counts.expiring_soon,
         "broken sessions": counts.invalid,
-        "tombstones that wait to be forgotten": len(directory.tombstones.forgotten),
+        "tombstones that wait to be forgotten": len(directory.registry.tombstones.forgotten),
         "rate-limit windows": directory.limits.statistics().windows,
         "event listeners": len(directory.hub),
         "event channels": len(directory.hub._channels),
@@ -24,9 +24,9 @@ def left_behind(site: Site, disk: Disk) -> dict[str, int]:
         "agent turns": len(directory.turns),
         "turn queues": len(directory.turns._queues),
         "idempotency keys in flight": len(directory.keys._in_flight),
-        "restart budgets": len(directory.budget._crashes),
+        "restart budgets": len(directory.host.budget._crashes),
         "open sockets": len(site.listeners),
-        "actors' tasks": sum(len(home.child_tasks) for home in directory._homes),
+        "actors' tasks": sum(len(nursery.child_tasks) for nursery in directory.host.nurseries),
     }
     stored = {f"stored {name.strip('_')}": len(records) for name, records in _records(disk).items()}
     return {name: count for name, count in (held | stored).items() if count}

@@ -145,9 +145,9 @@ class Chat:
         self.headers: Headers = [("Authorization", f"Bearer {self.token}"), _JSON]
 
     async def send(
-        self, text: str | None = None, *, transport: str = "websocket", key: str | None = None
+        self, text: str | None = None, *, transport: str = "websocket", key: str | None = None, **fields: Any
     ) -> Answer | None:
-        body: dict[str, Any] = {"content": text or self.person.text()}
+        body: dict[str, Any] = {"content": text or self.person.text(), **fields}
         if transport != "websocket":
             body["transport"] = transport
         if self.person.chance(0.05):
@@ -170,6 +170,11 @@ class Chat:
 
     async def retime(self, **fields: Any) -> Answer | None:
         return await self._ask("updateTimeout", "PATCH", "/timeout", orjson.dumps(fields))
+
+    async def stop(self, message_id: str) -> Answer | None:
+        path = f"{self.path}/messages/{message_id}/cancel"
+        ask = Ask("cancelTurn", "POST", path, self.headers, b"", self.id, "token", message=message_id)
+        return await self.person.ask(ask)
 
     async def heartbeat(self) -> Answer | None:
         return await self._ask("heartbeat", "POST", "/heartbeat")

@@ -199,7 +199,7 @@ class _Day:
     async def pass_over_the_server(self, band: Band) -> None:
         """It crashes, or is told to stop; and comes back from its disk."""
         await (self._stop(band) if band.clean else self._crash(band))
-        self.actor_crashes += self.server.site.directory.counters.crashes
+        self.actor_crashes += self.server.site.directory.publisher.counters.crashes
         before, self.mount = self.mount, Mount(self.disk, self.weather)
         down_s = (band.to_ms - band.from_ms) / 1000
         await self.server.restart(crash=not band.clean, down_s=down_s, store=self.mount)
@@ -251,7 +251,7 @@ class _Day:
             self.connection.fail(
                 Violation("leak", f"after every deadline and tombstone there are left: {found}")
             )
-        if crashes := self.actor_crashes + self.server.site.directory.counters.crashes:
+        if crashes := self.actor_crashes + self.server.site.directory.publisher.counters.crashes:
             self.connection.fail(Violation("10 crashes", f"{crashes} actors crashed"))
 
 

@@ -8,7 +8,7 @@ import orjson
 from vigil.actors.core.commands import Transition
 from vigil.actors.core.expiry import expires_at, is_near_expiration, max_expires_at, warn_at
 from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone
-from vigil.actors.runtime.directory import Listing
+from vigil.actors.runtime.registry import Listing
 from vigil.actors.stores.base import Page
 from vigil.server.api.wire_time import iso
 from vigil.server.input.schemas import (

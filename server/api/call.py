@@ -1,5 +1,6 @@
 """One request under way, and the site that it is made to. What adapters, gateway and operations hand each other."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -48,6 +49,15 @@ class WholeRequest(Request, Protocol):
 
     @property
     def content(self) -> bytes: ...
+
+
+def canonical(session_id: str) -> str:
+    """A UUID in lower case, as the server writes it, whatever case it came in (RFC 9562). Anything else as it is."""
+    lower = session_id.lower()
+    return lower if lower == session_id or _UUID.fullmatch(lower) else session_id
+
+
+_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
 Record = Callable[["Call", str, "Reply | None"], None]
@@ -152,6 +162,11 @@ class Call:
     @property
     def session_id(self) -> str:
         return self.request.session_id
+
+    @property
+    def message_id(self) -> str:
+        """From a path that ends with a message and what is to be done with it."""
+        return canonical(self.request.path.split("/")[-2])
 
     @property
     def caller(self) -> Principal:

@@ -16,18 +16,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from vigil.actors.core.errors import (
+    AgentCancelled,
     AgentFailed,
     AgentNotFound,
     AgentTimedOut,
     ChangeRefused,
     KeyInFlight,
     KeyReused,
+    MessageNotFound,
     Overloaded,
     RateLimited,
     RenewalRefused,
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TurnInProgress,
 )
 from vigil.server.api import answers
 from vigil.server.api.auth import Forbidden, Unauthenticated
@@ -85,13 +88,13 @@ class Failure(NamedTuple):
 
 
 def _expired(error: SessionExpired) -> dict[str, Any]:
-    stone = error.tombstone
+    tombstone = error.tombstone
     return {
-        "sessionId": stone.id,
-        "expiresAt": iso(stone.expires_at),
-        "reason": stone.reason,
-        "lastActivity": iso(stone.last_activity),
-        "renewalCount": stone.renewal_count,
+        "sessionId": tombstone.id,
+        "expiresAt": iso(tombstone.expires_at),
+        "reason": tombstone.reason,
+        "lastActivity": iso(tombstone.last_activity),
+        "renewalCount": tombstone.renewal_count,
     }
 
 
@@ -135,12 +138,15 @@ FAILURES: dict[type[Exception], Failure] = {
     OriginRefused: Failure(403, "FORBIDDEN"),
     AgentNotFound: Failure(404, "AGENT_NOT_FOUND", lambda error: {"agentId": error.agent_id}),
     SessionNotFound: Failure(404, "SESSION_NOT_FOUND", lambda error: {"sessionId": error.session_id}),
+    MessageNotFound: Failure(404, "NOT_FOUND", lambda error: {"messageId": error.message_id}),
     RouteNotFound: Failure(404, "NOT_FOUND"),
     BadJson: Failure(
         400, "VALIDATION_ERROR", lambda error: {"errors": [{"path": "", "message": str(error)}]}
     ),
     MethodNotAllowed: Failure(405, "METHOD_NOT_ALLOWED", headers=lambda error: [("Allow", error.allowed)]),
     KeyInFlight: Failure(409, "IDEMPOTENCY_CONFLICT"),
+    TurnInProgress: Failure(409, "TURN_IN_PROGRESS", lambda error: {"messageId": error.message_id}),
+    AgentCancelled: Failure(409, "AGENT_CANCELLED", _unanswered),
     SessionExpired: Failure(410, "SESSION_EXPIRED", _expired),
     PayloadTooLarge: Failure(413, "PAYLOAD_TOO_LARGE"),
     UnsupportedMediaType: Failure(415, "UNSUPPORTED_MEDIA_TYPE"),

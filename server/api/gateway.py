@@ -335,7 +335,7 @@ def _refusal(call: Call, error: Exception) -> Reply:
         call.quotas = error.refused.quotas
     if isinstance(error, RecordDamaged):
         if call.actor is not None:
-            call.actor.condemn(error)
+            call.actor.take_out_of_service(error)
     elif failure is INTERNAL and not isinstance(error, SessionBroken):
         log.error("a request crashed", request_id=call.request_id, exc_info=error)
     body = answers.encode(error_body(error, call.request_id))

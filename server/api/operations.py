@@ -5,7 +5,7 @@ When one is called, the caller has been let in and the request is charged and va
 than once, a coroutine.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import sha256
 from typing import Protocol
@@ -14,10 +14,10 @@ import orjson
 
 from vigil.actors.callbacks import Callback, await_callback
 from vigil.actors.core.commands import Command, Heartbeat, Renew, Retime, Send, Transition
-from vigil.actors.core.errors import Overloaded
+from vigil.actors.core.errors import Overloaded, TurnInProgress
 from vigil.actors.hub.hub import Subscription
-from vigil.actors.runtime.directory import Wanted
-from vigil.actors.runtime.mailbox import Saving
+from vigil.actors.runtime.creation import Wanted
+from vigil.actors.runtime.mailbox import IdempotencyKey
 from vigil.server.api import answers, replies
 from vigil.server.api.call import Applied, Call
 from vigil.server.api.results import Deferred, Streaming
@@ -35,11 +35,12 @@ from vigil.server.input.schemas import (
 class Tell(Protocol):
     """Tells an actor, or the directory, a command."""
 
-    def __call__(self, then: Callback[Transition], saving: Saving | None = None) -> None: ...
+    def __call__(self, then: Callback[Transition], saving: IdempotencyKey | None = None) -> None: ...
 
 
 _HEARTBEAT = Heartbeat()
 _RENEW = Renew()
+_UNBUFFERED = (("X-Accel-Buffering", "no"),)  # nginx would hold a stream back
 
 
 def create_session(call: Call) -> Deferred | Streaming:
@@ -106,21 +107,29 @@ def send_message(call: Call) -> Deferred | Streaming:
     command = Send(directory.new_id(), body.content, body.metadata_json, body.attachments_json, "")
     wants_turn = directory.turns.wants(call.session.agent_id)
     tell: Tell = partial(_send_with_turn, call, command) if wants_turn else partial(call.live.tell, command)
-    if call.idempotency_key is None and body.transport == "websocket":
+    minds = wants_turn and body.when_busy != "enqueue"
+    if call.idempotency_key is None and body.transport == "websocket" and not minds:
         return Deferred(tell, partial(_sent, call))
-    send = partial(_once, call, call.session_id, tell, partial(_sent, call))
+    ready = partial(directory.turns.until_quiet, call.live) if minds else None
+    send = partial(_once, call, call.session_id, tell, partial(_sent, call), ready)
     if body.transport == "sse":
         call.media_type = "text/event-stream"
+        call.headers = _UNBUFFERED
         return replies.streamed(call, send, wants_reply=wants_turn)
     return replies.whole(call, send) if body.transport == "http" and wants_turn else send()
 
 
 def _send_with_turn(
-    call: Call, command: Send, then: Callback[Transition], saving: Saving | None = None
+    call: Call, command: Send, then: Callback[Transition], saving: IdempotencyKey | None = None
 ) -> None:
     """Tell the actor, with room for the agent's turn claimed until it is known what became of the message."""
+    turns, when_busy = call.directory.turns, call.body.when_busy
+    running = turns.first_owed(call.session_id) if when_busy == "reject" else None
+    if running is not None:
+        return then(TurnInProgress(running))
+    interrupts = when_busy == "interrupt"
     try:
-        claim = call.directory.turns.claim(call.session_id)
+        claim = turns.claim(call.session_id, interrupts=interrupts)
     except Overloaded as full:
         return then(full)
 
@@ -128,12 +137,23 @@ def _send_with_turn(
         claim.release()
         then(outcome)
 
-    return call.live.tell(command._replace(turn=claim.state), release, saving)
+    first = turns.interruption(call.live) if interrupts else ()
+    command = command._replace(turn=claim.state)
+    return call.live.tell(command, release, saving, always=bool(first), first=first)
 
 
 def _sent(call: Call, transition: Transition) -> bytes:
     # the message's own instant, so that a repeat with its key gets the same bytes
     return answers.encode(answers.sent_message(transition, _taken(call, transition)))
+
+
+async def cancel_turn(call: Call) -> bytes:
+    state, done = await call.directory.turns.cancel_turn(call.live, call.message_id)
+    if done is not None:
+        _taken(call, done)
+    else:
+        call.directory.find(call.session_id)  # it may have gone while its store was asked
+    return answers.encode({"messageId": call.message_id, "status": state or "none"})
 
 
 async def get_messages(call: Call) -> bytes:
@@ -191,10 +211,18 @@ def _check_content(call: Call, body: SendMessage) -> None:
         raise Invalid(errors)
 
 
-async def _once(call: Call, scope: str, tell: Tell, encode: Callable[[Transition], bytes]) -> bytes:
-    """Do it, unless this idempotency key says that it is done: then give that answer again."""
+async def _once(
+    call: Call,
+    scope: str,
+    tell: Tell,
+    encode: Callable[[Transition], bytes],
+    ready: Callable[[], Awaitable[None]] | None = None,
+) -> bytes:
+    """Do it, when it is `ready`; unless this idempotency key says that it is done: then give that answer again."""
     key = call.idempotency_key
     if key is None:
+        if ready is not None:
+            await ready()
         return encode(await await_callback(tell))
     digest = sha256(call.raw_body).digest()
     keys = call.directory.keys
@@ -202,5 +230,7 @@ async def _once(call: Call, scope: str, tell: Tell, encode: Callable[[Transition
         saved = await keys.saved(scope, key, digest)
         if saved is not None:
             return saved
-        saving = Saving(scope, key, digest, encode)
+        if ready is not None:
+            await ready()
+        saving = IdempotencyKey(scope, key, digest, encode)
         return encode(await await_callback(lambda then: tell(then, saving)))

@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
+import trio
 
-from vigil.actors.core.errors import AgentFailed, AgentTimedOut, Overloaded, VigilError
+from vigil.actors.core.errors import AgentCancelled, AgentFailed, AgentTimedOut, Overloaded, VigilError
 from vigil.actors.core.events import AgentError, Broadcast, Ended, Expired
+from vigil.actors.core.lifecycle import AGENT_CANCELLED
 from vigil.actors.core.records import Message
 from vigil.actors.hub.hub import Chunk, News, Notice, Resync, Subscription
 from vigil.server.api import answers
@@ -19,7 +21,17 @@ from vigil.server.api.call import Call
 from vigil.server.api.errors import error_body
 from vigil.server.api.wire_time import epoch_ms
 
-_FAILURES: dict[str, type[AgentFailed]] = {kind.code: kind for kind in (AgentFailed, AgentTimedOut)}
+_FAILURES: dict[str, type[AgentFailed]] = {
+    kind.code: kind for kind in (AgentFailed, AgentTimedOut, AgentCancelled)
+}
+
+
+_CANCELLED = (AgentCancelled.code, AGENT_CANCELLED)
+_UNANSWERED = (AgentFailed.code, "The agent did not answer this message")
+
+
+SILENCE_S = 15.0  # a proxy gives up on a stream in which nothing comes
+_COMMENT = b":\n\n"
 
 
 class _Asked(NamedTuple):
@@ -97,7 +109,12 @@ async def _frames(
         # However slowly the client takes the first frame: what was said meanwhile is in the subscription.
         reply = await _reply_at_hand(call, asked) if asked.is_over else None
         while reply is None:
-            notice = await _next(call, subscription)
+            notice = None
+            with trio.move_on_after(SILENCE_S):
+                notice = await _next(call, subscription)
+            if notice is None:
+                yield _COMMENT
+                continue
             if isinstance(notice.news, Chunk) and notice.news.message_id == asked.id:
                 piece = {"messageId": asked.id, "text": notice.news.text}
                 yield _frame("chunk", answers.encode(piece))
@@ -121,7 +138,8 @@ async def _reply_at_hand(call: Call, asked: _Asked) -> Message | None:
     key = call.directory.find(call.session_id).session.key
     reply = await call.directory.store.reply_to(key, asked.created_at)
     if reply is None:
-        await _raise_failure(call, asked, AgentFailed.code, "The agent did not answer this message")
+        is_cancelled = await call.directory.store.turn(key, asked.id) == "cancelled"
+        await _raise_failure(call, asked, *(_CANCELLED if is_cancelled else _UNANSWERED))
     return reply
 
 

@@ -6,11 +6,14 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel
 
 from vigil.actors.core.errors import (
+    AgentCancelled,
     AgentFailed,
     AgentTimedOut,
     ChangeRefused,
+    MessageNotFound,
     RenewalRefused,
     StoreUnavailable,
+    TurnInProgress,
 )
 from vigil.server.api import operations, site_operations
 from vigil.server.api.auth import Scope
@@ -18,6 +21,7 @@ from vigil.server.api.call import Call
 from vigil.server.api.errors import NotReady
 from vigil.server.api.results import Result
 from vigil.server.input.schemas import (
+    CancelledBody,
     CreatedSessionBody,
     CreateSession,
     EndedBody,
@@ -153,7 +157,23 @@ ROUTES: tuple[Route, ...] = (
         answer=SentMessageBody,
         idempotent=True,
         streams=True,
-        raises=(AgentFailed, AgentTimedOut),
+        raises=(TurnInProgress, AgentCancelled, AgentFailed, AgentTimedOut),
+    ),
+    Route(
+        "cancelTurn",
+        "POST",
+        f"{BASE}/{{sessionId}}/messages/{{messageId}}/cancel",
+        operations.cancel_turn,
+        "session",
+        "Messages",
+        "Stop the agent's answer to a message",
+        "Whether it waits or runs, the turn on that message ends now: `cancelled`. What the agent had said so far "
+        "stays as its message with the `finishReason` `cancelled`; when that is nothing, it is an `agentError`. "
+        "A turn that is over already stays as it is, and asking again gives the same answer. It is no activity.",
+        scope="sessions:write",
+        body=NoBody,
+        answer=CancelledBody,
+        raises=(MessageNotFound,),
     ),
     Route(
         "getMessages",

@@ -159,7 +159,7 @@ def _all_failures(document: Json) -> list[Failure]:
     found = {
         failure.message: failure
         for response in document["components"]["responses"].values()
-        for failure in _failures(_STATUS_OF[response["description"]], response)
+        for failure in _failures(_STATUS_OF[response["description"].partition(":")[0]], response)
     }
     return sorted(found.values(), key=lambda failure: (failure.status, failure.code))
 
@@ -174,7 +174,9 @@ def _command(method: str, path: str, operation: Json, body: object, base: str) -
         address = f"ws{base.removeprefix('http')}{path.replace('{sessionId}', '${SESSION_ID}')}"
         return f"new WebSocket(`{address}`, ['vigil.v1', `bearer.${{TOKEN}}`])"
     verb = "" if method == "GET" else f"-X {method} "
-    parts = [f'curl {verb}"{base}{path.replace("{sessionId}", "$SESSION_ID")}"']
+    parts = [
+        f'curl {verb}"{base}{path.replace("{sessionId}", "$SESSION_ID").replace("{messageId}", "$MESSAGE_ID")}"'
+    ]
     if operation["security"]:
         parts.append('-H "Authorization: Bearer $TOKEN"')
     if body is not None:

@@ -6,22 +6,25 @@ from typing import Any
 
 from vigil.actors.core.commands import Transition
 from vigil.actors.core.errors import (
+    AgentCancelled,
     AgentFailed,
     AgentNotFound,
     AgentTimedOut,
     ChangeRefused,
     KeyInFlight,
     KeyReused,
+    MessageNotFound,
     Overloaded,
     RateLimited,
     RenewalRefused,
     SessionExpired,
     SessionNotFound,
     StoreUnavailable,
+    TurnInProgress,
 )
 from vigil.actors.core.quotas import Refused
 from vigil.actors.core.records import Message, Session, TimeoutConfig, Tombstone
-from vigil.actors.runtime.directory import Counts, Listing
+from vigil.actors.runtime.registry import Counts, Listing
 from vigil.actors.stores.base import Page
 from vigil.server.api import answers
 from vigil.server.api.auth import Forbidden, Unauthenticated
@@ -38,6 +41,7 @@ from vigil.server.input import schemas
 from vigil.server.input.strict_json import BadJson
 
 REQUEST_ID = "5b0c9c52-7c0c-4f6e-9a38-1f3f0f6f7a10"
+MESSAGE_ID = "f2a7c1d8-3b64-4e5f-9c21-6d8e0a4b7c13"
 SESSION_ID = "7d9f4c3e-52a1-4b0e-8f0c-2f6a1c9b7e44"
 
 
@@ -63,7 +67,7 @@ _SESSION = Session(
 )
 _NEW_SESSION = _SESSION._replace(last_activity=_START_MS, renewed_at=_START_MS, renewal_count=0)
 _QUESTION = Message(
-    "f2a7c1d8-3b64-4e5f-9c21-6d8e0a4b7c13",
+    MESSAGE_ID,
     _NOW,
     "user-456",
     False,
@@ -114,6 +118,7 @@ ANSWERS: Mapping[Any, Any] = {
     schemas.SentMessageBody: _as_sent(
         answers.sent_message(Transition(_SESSION, message=_QUESTION, was_renewed=True), _NOW)
     ),
+    schemas.CancelledBody: {"messageId": MESSAGE_ID, "status": "cancelled"},
     schemas.HistoryBody: _as_sent(answers.history(Page([_REPLY, _QUESTION], False), None, None)),
     schemas.HealthBody: _HEALTHY,
     schemas.OkBody: {"status": "ok"},
@@ -129,9 +134,12 @@ ERRORS: tuple[Exception, ...] = (
     OriginRefused("https://elsewhere.example"),
     AgentNotFound("agent-124"),
     SessionNotFound(SESSION_ID),
+    MessageNotFound(MESSAGE_ID),
     RouteNotFound("/api/messaging/sessions/"),
     MethodNotAllowed("PUT", ["GET", "HEAD", "DELETE"]),
     KeyInFlight(),
+    TurnInProgress(MESSAGE_ID),
+    AgentCancelled("The agent was stopped before it said anything"),
     SessionExpired(_TOMBSTONE),
     PayloadTooLarge(262_144),
     UnsupportedMediaType("its Content-Type is 'text/plain'"),

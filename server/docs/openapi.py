@@ -10,8 +10,7 @@ from importlib.metadata import version
 from itertools import groupby
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
+from pydantic import BaseModel
 
 from vigil.actors.core.errors import (
     AgentNotFound,
@@ -26,13 +25,11 @@ from vigil.actors.core.errors import (
 from vigil.server.api.auth import Forbidden, Unauthenticated
 from vigil.server.api.errors import OriginRefused, PayloadTooLarge, UnsupportedMediaType, failure_of
 from vigil.server.api.routes import Route, Subject
-from vigil.server.docs import examples
+from vigil.server.docs import event_schemas, examples
+from vigil.server.docs.openapi_schemas import Described, Json, schemas_of
 from vigil.server.input.schemas import ErrorBody, Invalid, NoBody
 from vigil.server.input.strict_json import BadJson
 
-Json = dict[str, Any]
-
-_SCHEMA_REF = "#/components/schemas/{model}"
 _JSON = "application/json"
 
 _DESCRIPTION = """\
@@ -81,6 +78,13 @@ _PARAMETERS: Mapping[str, Json] = {
         "is 404.",
         "schema": {"type": "string", "format": "uuid", "examples": [examples.SESSION_ID]},
     },
+    "messageId": {
+        "name": "messageId",
+        "in": "path",
+        "required": True,
+        "description": "The id of one of the session's messages, in any case.",
+        "schema": {"type": "string", "format": "uuid", "examples": [examples.MESSAGE_ID]},
+    },
     "idempotencyKey": {
         "name": "Idempotency-Key",
         "in": "header",
@@ -126,14 +130,14 @@ _HEADERS: Mapping[str, Json] = {
 _ALWAYS = ("X-Request-Id", "Cache-Control", "Vigil-Time-Scale")
 _RATES = ("RateLimit-Policy", "RateLimit")
 
-_STREAMED_EVENT = {
-    "description": "Each event of the stream; `data` is the JSON of the message, the piece or the error.",
-    "type": "object",
-    "properties": {
-        "event": {"type": "string", "enum": ["userMessage", "chunk", "agentResponse", "error"]},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-    },
-    "required": ["event", "data"],
+# Operations that are named for their path, as verbs: generators make functions of them.
+_VERBS = {
+    "heartbeat": "sendHeartbeat",
+    "livez": "getLiveness",
+    "readyz": "getReadiness",
+    "metrics": "getMetrics",
+    "openapi": "getOpenapi",
+    "docs": "getDocs",
 }
 
 # The statuses that come before a request is charged, in the order of checks of spec section 6.
@@ -185,7 +189,8 @@ _GIVEN_BY: Mapping[type[Exception], Callable[[Route], bool]] = {
 
 def document(routes: Sequence[Route], root_path: str = "") -> Json:
     """The whole OpenAPI document. What many operations share stands once, under `components`."""
-    schemas, definitions = _schemas(routes)
+    bodies = (model for route in routes for model in (route.body, route.answer) if model is not None)
+    schemas, definitions = schemas_of((*bodies, ErrorBody))
     responses = {
         type(error).__name__: _refusal([error], schemas[ErrorBody])
         for error in examples.ERRORS
@@ -217,6 +222,11 @@ def document(routes: Sequence[Route], root_path: str = "") -> Json:
     }
 
 
+def operation_id(route: Route) -> str:
+    """A verb, for generators."""
+    return _VERBS.get(route.name, route.name)
+
+
 def errors_of(route: Route) -> list[Exception]:
     """An example of each error that an operation can give, in the order of their statuses."""
     given = [error for error in examples.ERRORS if _gives(route, type(error))]
@@ -238,7 +248,7 @@ def _operation(
     route: Route, routes: Sequence[Route], schemas: Mapping[Any, Json], responses: dict[str, Json]
 ) -> Json:
     operation: Json = {
-        "operationId": route.name,
+        "operationId": operation_id(route),
         "tags": [route.tag],
         "summary": route.summary,
         "description": route.description,
@@ -263,6 +273,8 @@ def _security(route: Route) -> list[Json]:
 def _parameters(route: Route) -> Iterable[Json]:
     if "{sessionId}" in route.path:
         yield _ref("parameters", "sessionId")
+    if "{messageId}" in route.path:
+        yield _ref("parameters", "messageId")
     yield from _query_parameters(route.query)
     if route.idempotent:
         yield _ref("parameters", "idempotencyKey")
@@ -270,7 +282,7 @@ def _parameters(route: Route) -> Iterable[Json]:
 
 
 def _query_parameters(model: type[BaseModel]) -> Iterable[Json]:
-    schema = model.model_json_schema(schema_generator=_Described)
+    schema = model.model_json_schema(schema_generator=Described)
     for name, value in schema.get("properties", {}).items():
         rest = {key: entry for key, entry in value.items() if key != "description"}
         required = name in schema.get("required", ())
@@ -284,7 +296,7 @@ def _query_parameters(model: type[BaseModel]) -> Iterable[Json]:
 
 
 def _request_body(model: type[BaseModel], schema: Json) -> Json:
-    example = model.model_json_schema(schema_generator=_Described).get("examples", [{}])[0]
+    example = model.model_json_schema(schema_generator=Described).get("examples", [{}])[0]
     content = {_JSON: {"schema": schema, "example": example}}
     return {"required": model is not NoBody, "content": content}
 
@@ -295,7 +307,7 @@ def _request_body(model: type[BaseModel], schema: Json) -> Json:
 def _answers(route: Route, routes: Sequence[Route], schemas: Mapping[Any, Json]) -> Json:
     answer = _answer(route, route.status, schemas, examples.ANSWERS)
     if route.subject == "new session":
-        answer["links"] = {linked.name: _link(linked) for linked in routes if linked.subject == "session"}
+        answer["links"] = {linked.name: _link(linked) for linked in routes if linked.path.count("{") == 1}
     answers = {str(route.status): answer}
     if route.other_status is not None:
         answers[str(route.other_status)] = _answer(route, route.other_status, schemas, examples.OTHER_ANSWERS)
@@ -303,11 +315,16 @@ def _answers(route: Route, routes: Sequence[Route], schemas: Mapping[Any, Json])
 
 
 def _answer(route: Route, status: int, schemas: Mapping[Any, Json], shown: Mapping[Any, Any]) -> Json:
-    answer = {
+    answer: Json = {
         "description": HTTPStatus(status).phrase,
         "headers": _header_refs(counted=_counts(route, status)),
     }
-    if status != HTTPStatus.SWITCHING_PROTOCOLS:
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:
+        answer["description"] += ": from now on each text frame is an event"
+        answer["content"] = {
+            _JSON: {"schema": schemas[event_schemas.Event], "example": event_schemas.EXAMPLE}
+        }
+    else:
         answer["content"] = _content(route, schemas, shown)
     return answer
 
@@ -318,12 +335,12 @@ def _content(route: Route, schemas: Mapping[Any, Json], shown: Mapping[Any, Any]
     entry = {"schema": schemas[route.answer]}
     if route.answer in shown:
         entry["example"] = shown[route.answer]
-    stream = {"text/event-stream": {"schema": _STREAMED_EVENT}} if route.streams else {}
+    stream = {"text/event-stream": {"schema": schemas[event_schemas.StreamedEvent]}} if route.streams else {}
     return {route.media_type: entry, **stream}
 
 
 def _link(route: Route) -> Json:
-    return {"operationId": route.name, "parameters": {"sessionId": "$response.body#/sessionId"}}
+    return {"operationId": operation_id(route), "parameters": {"sessionId": "$response.body#/sessionId"}}
 
 
 # --- errors
@@ -344,15 +361,15 @@ def _refusal(errors: Sequence[Exception], schema: Json, *, counted: bool = False
     """Of errors with the same status."""
     own = sorted({name for error in errors for name, _ in failure_of(error).headers(error)})
     return {
-        "description": HTTPStatus(_status(errors[0])).phrase,
+        "description": f"{HTTPStatus(_status(errors[0])).phrase}: {_codes(errors)}",
         "headers": _header_refs(own, counted=counted),
-        "content": {_JSON: {"schema": _error_schema(errors, schema), "examples": _error_examples(errors)}},
+        "content": {_JSON: {"schema": schema, "examples": _error_examples(errors)}},
     }
 
 
-def _error_schema(errors: Sequence[Exception], schema: Json) -> Json:
-    codes = list(dict.fromkeys(failure_of(error).code for error in errors))
-    return {"allOf": [schema, {"properties": {"code": {"enum": codes}}}]}
+def _codes(errors: Sequence[Exception]) -> str:
+    """In words and not in a schema: one shape of error for all is what a generator makes something good of."""
+    return " or ".join(f"`{code}`" for code in dict.fromkeys(failure_of(error).code for error in errors))
 
 
 def _error_examples(errors: Sequence[Exception]) -> Json:
@@ -366,34 +383,6 @@ def _counts(route: Route, status: int) -> bool:
 
 def _header_refs(own: Sequence[str] = (), *, counted: bool) -> Json:
     return {name: _ref("headers", name) for name in (*own, *(_RATES if counted else ()), *_ALWAYS)}
-
-
-# --- schemas
-
-
-class _Described(GenerateJsonSchema):
-    """In the order that the models have, and without pydantic's titles, which only say the names again."""
-
-    def sort(self, value: Any, parent_key: str | None = None) -> Any:  # noqa: ARG002  the parent's signature
-        return value
-
-    def field_title_should_be_set(self, _schema: Any) -> bool:
-        return False
-
-    def generate_definitions(self, inputs: Any) -> Any:
-        schemas, definitions = super().generate_definitions(inputs)
-        for definition in definitions.values():
-            definition.pop("title", None)
-        return schemas, definitions
-
-
-def _schemas(routes: Sequence[Route]) -> tuple[Mapping[Any, Json], Json]:
-    """A reference for each model and body of the table, and the definitions that they refer to."""
-    models = {model: None for route in routes for model in (route.body, route.answer) if model is not None}
-    mode: JsonSchemaMode = "validation"
-    adapters = [(model, mode, TypeAdapter(model)) for model in (*models, ErrorBody)]
-    schemas, rest = TypeAdapter.json_schemas(adapters, ref_template=_SCHEMA_REF, schema_generator=_Described)
-    return {model: schema for (model, _), schema in schemas.items()}, rest["$defs"]
 
 
 def _ref(kind: str, name: str) -> Json:

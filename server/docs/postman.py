@@ -26,8 +26,10 @@ _VARIABLES = (
         "",
         "Set by Create Session Request. As `token` it opens that session and nothing else.",
     ),
+    ("message_id", "", "Set by Send Message Request."),
 )
 
+_KEEP_THE_MESSAGE = ("pm.collectionVariables.set('message_id', pm.response.json().id);",)
 _KEEP_THE_SESSION = (
     "pm.test('the session is created', () => pm.response.to.have.status(201));",
     "pm.collectionVariables.set('session_id', pm.response.json().sessionId);",
@@ -92,6 +94,9 @@ def _item(route: Route, operation: Json) -> Json:
     if route.subject == "new session":
         script = {"type": "text/javascript", "exec": list(_KEEP_THE_SESSION)}
         item["event"] = [{"listen": "test", "script": script}]
+    elif route.name == "sendMessage":
+        script = {"type": "text/javascript", "exec": list(_KEEP_THE_MESSAGE)}
+        item["event"] = [{"listen": "test", "script": script}]
     item["request"] = _request(route, operation)
     return item
 
@@ -126,7 +131,7 @@ def _body(route: Route, operation: Json) -> str | None:
 
 
 def _url(route: Route, operation: Json) -> Json:
-    path = route.path.replace("{sessionId}", "{{session_id}}")
+    path = route.path.replace("{sessionId}", "{{session_id}}").replace("{messageId}", "{{message_id}}")
     url: Json = {
         "raw": "{{base_url}}" + path,
         "host": ["{{base_url}}"],

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from vigil.server.api.call import canonical
 from vigil.server.api.gateway import BODY_BYTES_MAX
 from vigil.server.api.routes import BASE, ROUTES, Route
-from vigil.server.front.routing import canonical
 
 HEAD_BYTES_MAX = 4 * 1024
 

@@ -41,7 +41,7 @@ def make_app(site: Site, *, body_timeout_s: float = BODY_TIMEOUT_S) -> QuartTrio
     app.config["MAX_CONTENT_LENGTH"] = gateway.BODY_BYTES_MAX  # so much does Quart collect before it is asked
     app.config["BODY_TIMEOUT"] = None
     for route in ROUTES:
-        path = route.path.replace("{sessionId}", "<session_id>")
+        path = route.path.replace("{", "<").replace("}", ">")
         app.add_url_rule(
             path,
             route.name,

@@ -6,6 +6,7 @@ A path is taken as it stands on the wire (spec section 1): nothing is decoded, m
 import re
 from collections.abc import Iterable, Mapping
 
+from vigil.server.api.call import canonical
 from vigil.server.api.errors import MethodNotAllowed, RouteNotFound
 from vigil.server.api.routes import BASE, ROUTES, Route
 
@@ -37,15 +38,9 @@ def below(root_path: str, path: str) -> str | None:
     return inside if inside.startswith("/") and inside != path else None
 
 
-def canonical(session_id: str) -> str:
-    """A UUID in lower case, as the server writes it, whatever case it came in (RFC 9562). Anything else as it is."""
-    lower = session_id.lower()
-    return lower if lower == session_id or _UUID.fullmatch(lower) else session_id
-
-
 def _for_session(path: str) -> tuple[Methods | None, str]:
     session_id, slash, rest = path[len(_PREFIX) :].partition("/")
-    methods = _BELOW_SESSION.get(slash + rest)
+    methods = _BELOW_SESSION.get(_MESSAGE_ID.sub("/messages/{messageId}/", slash + rest))
     if not session_id or not path.startswith(_PREFIX):
         return None, ""
     return methods, canonical(session_id)
@@ -62,8 +57,8 @@ def _by_path(routes: Iterable[Route], prefix: str) -> dict[str, dict[str, Route]
     return found
 
 
+_MESSAGE_ID = re.compile("^/messages/[^/]+/")
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
-_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _PREFIX = f"{BASE}/"
 _SESSION_PREFIX = f"{BASE}/{{sessionId}}"
 _LITERAL = _by_path((route for route in ROUTES if "{" not in route.path), "")

@@ -139,6 +139,11 @@ class SendMessage(Request):
         default="websocket",
         description="How the agent's reply comes back: as an event, in this answer, or as a stream.",
     )
+    when_busy: Literal["enqueue", "reject", "interrupt"] = Field(
+        default="enqueue",
+        description="What to do while an earlier message still waits for its answer: wait behind it, be refused "
+        "(409), or stop it and all that wait.",
+    )
 
     @property
     def attachments_json(self) -> str:
@@ -295,9 +300,17 @@ class EndedBody(TypedDict):
 
 
 @_closed
+class CancelledBody(TypedDict):
+    """What became of the agent's turn on a message; `none` when no turn was wanted."""
+
+    messageId: str
+    status: Literal["cancelled", "answered", "failed", "none"]
+
+
+@_closed
 class MessageBody(TypedDict):
     """A message of the history; `attachments` when it has any. An agent's says why it ends where it does: cut off at
-    the model's `length`, by its `content_filter`, or neither (`stop`)."""
+    the model's `length`, by its `content_filter`, `cancelled` by the user, or none of these (`stop`)."""
 
     id: str
     content: str
@@ -306,7 +319,7 @@ class MessageBody(TypedDict):
     createdAt: Time
     metadata: JsonObject
     attachments: NotRequired[Attachments]
-    finishReason: NotRequired[FinishReason]
+    finishReason: NotRequired[FinishReason | Literal["cancelled"]]
 
 
 @_closed

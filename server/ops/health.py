@@ -6,7 +6,7 @@ import trio
 
 from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
 from vigil.actors.runtime.directory import Directory
-from vigil.actors.stores.base import TakeRoom
+from vigil.actors.stores.base import ProbeDiskSpace
 from vigil.server.api.wire_time import iso
 from vigil.server.input.schemas import HealthBody
 
@@ -67,7 +67,7 @@ class StoreProbe:
     async def _probe(self, done: trio.Event) -> None:
         """A task of its own, because a commit that hangs cannot be cancelled."""
         try:
-            await self._directory.store.commit([TakeRoom()])
+            await self._directory.store.commit([ProbeDiskSpace()])
             self._works = True
         except (StoreUnavailable, RecordDamaged, Overloaded):
             self._works = False

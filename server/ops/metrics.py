@@ -115,11 +115,11 @@ class _Rooms:
         )
         yield GaugeMetricFamily("vigil_turns", "Agent turns running or waiting", len(self._directory.turns))
         yield CounterMetricFamily(
-            "vigil_actor_crashes", "Crashes of actors", self._directory.counters.crashes
+            "vigil_actor_crashes", "Crashes of actors", self._directory.publisher.counters.crashes
         )
 
     def _events(self) -> Iterator[Metric]:
-        events = self._directory.counters.events
+        events = self._directory.publisher.counters.events
         for name, meaning, kind, label in _EVENTS:
             family = CounterMetricFamily(name, meaning, labels=(label,) if label else ())
             for (counted, detail), count in events.items():
@@ -141,7 +141,7 @@ class _Rooms:
         yield GaugeMetricFamily("vigil_rate_limit_windows", "Rate-limit windows in memory", stats.windows)
 
     def _timing(self) -> Iterator[Metric]:
-        counters, commits = self._directory.counters, self._directory.store.statistics()
+        counters, commits = self._directory.publisher.counters, self._directory.store.statistics()
         yield _histogram(
             "vigil_commit_seconds",
             "Commits to the store, each for all writers that waited",

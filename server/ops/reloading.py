@@ -57,7 +57,7 @@ class Reloading:
             why = "; ".join(str(error).splitlines())
             log.error(f"The agents stay as they were: {why}")  # noqa: TRY400  no bug
             return
-        if directory.watch is not None:
+        if directory.publisher.watch is not None:
             log.warning(
                 "The recording knows the agents of its beginning only: a replay differs where others answer"
             )

@@ -20,7 +20,7 @@ from vigil.actors.agents import catalogue
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.core.errors import DatabaseGone, StoreError
 from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.actors.stores.base import Store
 from vigil.actors.stores.memory import MemoryStore
 from vigil.actors.stores.sqlite.store import SqliteStore
@@ -286,12 +286,12 @@ async def _recording(settings: Settings, plan: site.Plan, running: Site) -> Asyn
     with recording.opened(settings.record) as file, recording.outbox(file, content=content) as box:
         recorder = recording.Recorder(box.put, plan.clock)
         recorder.begin(plan, start)
-        running.record, running.directory.watch = recorder.answered, recorder.on_committed
+        running.record, running.directory.publisher.watch = recorder.answered, recorder.on_committed
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_flush_now_and_then, box)
             yield
             nursery.cancel_scope.cancel()
-        running.record = running.directory.watch = None
+        running.record = running.directory.publisher.watch = None
 
 
 async def _flush_now_and_then(box: recording.Outbox) -> None:

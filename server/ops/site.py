@@ -12,7 +12,8 @@ from vigil.actors.core.quotas import Limit
 from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import service
 from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.directory import Directory, Rules, overrides
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.directory import Directory, overrides
 from vigil.actors.stores.base import Store
 from vigil.server.api.auth import Authenticator, Principal
 from vigil.server.api.call import Site

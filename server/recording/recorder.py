@@ -45,6 +45,8 @@ COMMITTED_MAX = (
 
 Note = tuple[Any, ...]
 
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.ASCII | re.IGNORECASE)
+
 
 class RecordingError(VigilError):
     """The recording cannot begin."""
@@ -150,8 +152,7 @@ def _path(call: Call) -> str:
     inside = below(call.site.root_path, call.request.path)
     if inside is None:
         return f"/{call.request.path}"
-    written = call.session_id
-    return inside if written in inside else re.sub(re.escape(written), written, inside, flags=re.IGNORECASE)
+    return inside if inside.islower() else _UUID.sub(lambda found: found[0].lower(), inside)
 
 
 def _said(transition: Transition) -> tuple[str | None, str, str]:

@@ -11,8 +11,8 @@ from vigil.actors.core.errors import StoreUnavailable
 
 
 async def test_what_is_said_at_once_is_there_at_once(autojump_clock: MockClock) -> None:
-    def say(hear: Callback[str]) -> None:
-        hear("now")
+    def say(on_result: Callback[str]) -> None:
+        on_result("now")
 
     assert await await_callback(say) == "now"
 
@@ -20,17 +20,17 @@ async def test_what_is_said_at_once_is_there_at_once(autojump_clock: MockClock) 
 async def test_none_can_be_said_too(autojump_clock: MockClock) -> None:
     heard: list[object] = []
 
-    def say(hear: Callback[None]) -> None:
-        heard.append(hear)
-        hear(None)
+    def say(on_result: Callback[None]) -> None:
+        heard.append(on_result)
+        on_result(None)
 
     await await_callback(say)
     assert len(heard) == 1
 
 
 async def test_an_error_that_is_said_is_raised(autojump_clock: MockClock) -> None:
-    def say(hear: Callback[str]) -> None:
-        hear(StoreUnavailable("full"))
+    def say(on_result: Callback[str]) -> None:
+        on_result(StoreUnavailable("full"))
 
     with pytest.raises(StoreUnavailable):
         await await_callback(say)
@@ -56,8 +56,8 @@ async def test_what_is_said_later_is_waited_for_whoever_cancels(
         with trio.CancelScope(shield=True):
             await trio.sleep(60)
             assert got == []
-            (hear,) = hears
-            hear(said)
+            (on_result,) = hears
+            on_result(said)
     assert got == [said]
 
 

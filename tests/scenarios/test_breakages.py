@@ -33,6 +33,7 @@ NOTICED_BY: Mapping[str, tuple[str, ...]] = {
     "heartbeat-renews-without-auto-renew": ("no_auto_renew", "retimed"),
     "renew-is-activity": ("manual_renewal",),
     "renewed-at-the-cap": ("manual_renewal", "retimed"),
+    "what-was-said-is-dropped": ("stopped_answer",),
     "warning-is-not-armed-again": ("warnings", "warned_from_the_start", "health"),
     "every-change-arms-the-warning": ("warnings",),
     "warning-comes-late": ("warnings", "closing_codes"),

@@ -17,15 +17,16 @@ from typing import Any, NamedTuple, get_args
 from vigil.actors.core.errors import RecordDamaged
 from vigil.actors.core.records import ExpiryReason, Message, Session, TimeoutConfig, Tombstone
 from vigil.actors.stores.base import (
+    KEPT,
     OWED,
     ForgetTombstones,
     InsertMessage,
     InsertSession,
     PendingTurn,
+    ProbeDiskSpace,
     RemoveSession,
     SaveAnswer,
     SaveWindow,
-    TakeRoom,
     UpdateSession,
     UpdateTurn,
 )
@@ -60,7 +61,10 @@ CREATE TABLE anchors (n INTEGER PRIMARY KEY CHECK (n = 1), wall_ms INTEGER, sess
 CREATE TABLE purges (session INTEGER PRIMARY KEY);
 """
 # What makes a file of version 1 one of version 2, of 2 one of 3, and so on; TABLES is the newest.
-MIGRATIONS = ("ALTER TABLE messages ADD COLUMN finish_reason TEXT;",)
+MIGRATIONS = (
+    "ALTER TABLE messages ADD COLUMN finish_reason TEXT;",
+    "-- turns that failed or were cancelled stay in their table, where version 2 knows only owed ones\n",
+)
 SCHEMA_VERSION = 1 + len(MIGRATIONS)
 
 
@@ -109,17 +113,17 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
         ),
         Statement(
             _INSERT_TURN,
-            lambda writes: [(key, message[1], turn) for key, message, turn in writes if turn in OWED],
+            lambda writes: [(key, message[1], turn) for key, message, turn in writes if turn in KEPT],
         ),
     ),
     UpdateTurn: (
         Statement(
             "UPDATE turns SET state=?3 WHERE session=?1 AND created_at=?2",
-            lambda writes: [write for write in writes if write.turn in OWED],
+            lambda writes: [write for write in writes if write.turn in KEPT],
         ),
         Statement(
             "DELETE FROM turns WHERE session=? AND created_at=?",
-            lambda writes: [write[:2] for write in writes if write.turn not in OWED],
+            lambda writes: [write[:2] for write in writes if write.turn not in KEPT],
         ),
     ),
     SaveAnswer: (
@@ -136,7 +140,7 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
         Statement("INSERT OR IGNORE INTO purges VALUES (?)", lambda writes: [write[:1] for write in writes]),
         Statement(
             "INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?,?,?,?,?)",
-            lambda writes: [stone for _, stone in writes if stone is not None],
+            lambda writes: [tombstone for _, tombstone in writes if tombstone is not None],
         ),
     ),
     ForgetTombstones: (
@@ -152,7 +156,7 @@ STATEMENTS: dict[type, tuple[Statement, ...]] = {
         ),
     ),
     ForgetWindows: (Statement("DELETE FROM windows", lambda _: ((),)),),
-    TakeRoom: (
+    ProbeDiskSpace: (
         Statement(
             f"INSERT INTO messages (session, created_at, content) VALUES (-1, -1, zeroblob({ROOM_BYTES}))",
             lambda _: ((),),
@@ -249,10 +253,11 @@ SESSION = f"{SESSIONS} WHERE key = ?"
 NAMES = "SELECT key, CAST(id AS BLOB) FROM sessions"
 TOMBSTONES = f"SELECT {', '.join(_TOMBSTONE)} FROM tombstones ORDER BY id"
 _OWED = (
-    f"SELECT session, state, {_MESSAGE_COLUMNS} FROM turns CROSS JOIN messages USING (session, created_at)"
+    f"SELECT session, state, {_MESSAGE_COLUMNS} FROM turns CROSS JOIN messages USING (session, created_at) "
+    "WHERE state NOT IN ('failed', 'cancelled')"
 )
 PENDING_TURNS = f"{_OWED} ORDER BY session, created_at"
-PENDING_TURNS_OF = f"{_OWED} WHERE session = ? ORDER BY created_at"
+PENDING_TURNS_OF = f"{_OWED} AND session = ? ORDER BY created_at"
 WINDOWS = f"SELECT {', '.join(_WINDOW)} FROM windows"
 NEXT_KEY = "SELECT max(seq) + 1 FROM sqlite_sequence WHERE name = 'sessions'"
 ANCHOR = "SELECT wall_ms, session_ms FROM anchors WHERE typeof(wall_ms + session_ms) = 'integer'"
@@ -268,6 +273,12 @@ HISTORY = (
 REPLY_TO = (
     f"SELECT {_MESSAGE_COLUMNS} FROM messages WHERE session = ?1 AND created_at > ?2 AND reply_to = ?2 "
     "AND EXISTS (SELECT 1 FROM sessions WHERE key = ?1) ORDER BY created_at LIMIT 1"
+)
+TURN = (
+    "SELECT coalesce(state, iif(EXISTS (SELECT 1 FROM messages AS replies WHERE replies.session = ?1 "
+    "AND replies.created_at > asked.created_at AND replies.reply_to = asked.created_at), 'answered', '')) "
+    "FROM messages AS asked LEFT JOIN turns USING (session, created_at) WHERE session = ?1 AND asked.id = ?2 "
+    "AND EXISTS (SELECT 1 FROM sessions WHERE key = ?1)"
 )
 
 

@@ -19,7 +19,7 @@ import trio
 
 from vigil.actors.callbacks import await_callback
 from vigil.actors.core.errors import Overloaded, RecordDamaged, StoreUnavailable
-from vigil.actors.core.records import Anchor, Message, Session, Tombstone
+from vigil.actors.core.records import Anchor, Message, Session, Tombstone, TurnState
 from vigil.actors.stores.base import (
     COMMIT_BUCKETS_S,
     BrokenRecord,
@@ -142,6 +142,10 @@ class SqliteStore:
         rows = self._rows(schema.REPLY_TO, session_key, created_at)
         return schema.message_of(rows[0]) if rows else None
 
+    async def turn(self, session_key: int, message_id: str) -> TurnState | None:
+        rows = self._rows(schema.TURN, session_key, message_id)
+        return rows[0][0] if rows else None
+
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None:
         rows = self._rows(schema.SAVED_ANSWER, scope, key)
         return SavedAnswer(*rows[0]) if rows else None
@@ -180,11 +184,11 @@ class SqliteStore:
 
         def report(outcomes: Sequence[Outcome], seconds: float) -> None:
             with suppress(trio.RunFinishedError):
-                token.run_sync_soon(self._settle, batch, anchor, outcomes, seconds)
+                token.run_sync_soon(self._on_committed, batch, anchor, outcomes, seconds)
 
         self._writer.put(Batch([waiting.call for waiting in batch], anchor, report))
 
-    def _settle(
+    def _on_committed(
         self, batch: Sequence[_Waiting], anchor: Anchor | None, outcomes: Sequence[Outcome], seconds: float
     ) -> None:
         """The writer has reported back: tell everybody in the batch, hand over the next."""
@@ -262,10 +266,10 @@ class SqliteStore:
 
     def _tombstones(self) -> Iterable[Tombstone]:
         """Those that can be read: where pages are damaged, from both ends up to these."""
-        found = {stone.id: stone for stone in self._sound(schema.TOMBSTONES, schema.tombstone_of)}
+        found = {tombstone.id: tombstone for tombstone in self._sound(schema.TOMBSTONES, schema.tombstone_of)}
         if self._met_damage:
             backwards = self._sound(f"{schema.TOMBSTONES} DESC", schema.tombstone_of)
-            found |= {stone.id: stone for stone in backwards}
+            found |= {tombstone.id: tombstone for tombstone in backwards}
         return found.values()
 
     def _sound(self, sql: str, record_of: Callable[[Row], _T]) -> Iterator[_T]:

@@ -33,7 +33,8 @@ from vigil.actors.limits.limiter import Limits
 from vigil.actors.runtime import service
 from vigil.actors.runtime.clock import ScaledClock
 from vigil.actors.runtime.counters import Counters
-from vigil.actors.runtime.directory import Directory, Rules
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.directory import Directory
 from vigil.actors.stores.base import InsertSession
 from vigil.actors.stores.memory import MemoryStore
 from vigil.server.api.auth import Authenticator
@@ -214,7 +215,7 @@ async def _restored_and_expired(
     async with _Run(store, clock, pauses) as run:
         took = time.perf_counter() - began
         freeze_what_is_there()
-        counters = run.directory.counters = ExactCounters(expiring)
+        counters = run.directory.publisher.counters = ExactCounters(expiring)
         wait_ms = first_ms - clock.now() - LEAD_MS // 2
         if wait_ms < 0:
             raise SystemExit("the machine is too busy: the restore took until the first session expired")

@@ -13,7 +13,7 @@ CODES = {
     403: ("FORBIDDEN",),
     404: ("AGENT_NOT_FOUND", "SESSION_NOT_FOUND", "NOT_FOUND"),
     405: ("METHOD_NOT_ALLOWED",),
-    409: ("IDEMPOTENCY_CONFLICT",),
+    409: ("IDEMPOTENCY_CONFLICT", "TURN_IN_PROGRESS", "AGENT_CANCELLED"),
     410: ("SESSION_EXPIRED",),
     413: ("PAYLOAD_TOO_LARGE",),
     415: ("UNSUPPORTED_MEDIA_TYPE",),
@@ -27,6 +27,8 @@ _DETAILS = {
     "VALIDATION_ERROR": {"errors"},
     "AGENT_NOT_FOUND": {"agentId"},
     "SESSION_NOT_FOUND": {"sessionId"},
+    "TURN_IN_PROGRESS": {"messageId"},
+    "AGENT_CANCELLED": {"userMessage"},
 }
 _NEEDED_HEADERS = {401: "www-authenticate", 405: "allow", 429: "retry-after", 503: "retry-after"}
 
@@ -90,7 +92,8 @@ _NO_ERROR = {"status", "activeSessions", "timestamp", "expiringSoon", "invalidSe
 
 def _stream(text: bytes, number: int) -> Json:
     """`userMessage`, pieces of the reply, then `agentResponse` or `error`."""
-    frames = [frame.partition(b"\ndata: ")[::2] for frame in text.split(b"\n\n") if frame]
+    blocks = [block for block in text.split(b"\n\n") if block and not block.startswith(b":")]
+    frames = [block.partition(b"\ndata: ")[::2] for block in blocks]
     kinds = [kind.removeprefix(b"event: ").decode() for kind, _ in frames]
     if kinds[:1] != ["userMessage"] or set(kinds[1:-1]) - {"chunk"}:
         raise Violation("4 sse", f"a stream of {kinds}", number)

@@ -323,9 +323,10 @@ def _ended(stream: Stream, event: Json, data: Json, at: int, is_calm: bool) -> N
 
 def _agent_failed(stream: Stream, event: Json, data: Json, at: int, is_calm: bool) -> None:
     del at, is_calm
-    if data["code"] not in ("AGENT_FAILED", "AGENT_TIMEOUT") or not data["message"]:
+    is_cancelled = data["code"] == "AGENT_CANCELLED"
+    if data["code"] not in ("AGENT_FAILED", "AGENT_TIMEOUT", "AGENT_CANCELLED") or not data["message"]:
         raise Violation("8 agentError", f"{event}")
-    stream.session.history.fail(data["messageId"])
+    stream.session.history.fail(data["messageId"], is_cancelled=is_cancelled)
 
 
 def _arm(stream: Stream, at: int, ends: int) -> None:

@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import Any
 
 from vigil.scenarios.model.observed import Violation
+from vigil.scenarios.model.rules.stops import LATER_MS, Stops
 from vigil.scenarios.model.world import Json, epoch_ms
 
 NEVER = 1 << 62
 
 Reply = Callable[[str], str]
 _REASONS = ("stop", "length", "content_filter")
-_LATER_MS = 1000  # a message's timestamp is not further than this from when it was applied
 
 
 class Message:
@@ -55,6 +55,8 @@ class History:
         self._awaited: Counter[str] = Counter()  # answers that have not been seen yet
         self._owed = 0
         self._is_over = False
+        self._failed_unseen: dict[str, bool] = {}  # turns, and whether they were stopped, by message
+        self.stops = Stops()
         self._ats: list[int] = []  # in order, beside `_messages`
         self._messages: list[Message] = []
 
@@ -68,14 +70,33 @@ class History:
         self._await(fields["content"], 1)
         return asked
 
-    def fail(self, message_id: str) -> None:
-        """The agent will not answer this message."""
+    def fail(self, message_id: str, *, is_cancelled: bool) -> None:
+        """The agent will not answer this message: it failed, or `is_cancelled` says that it was stopped."""
         message = self.by_id.get(message_id)
         if self._is_over:
             return
+        if message is None and self.answers and self.asked:
+            self._failed_unseen[message_id] = is_cancelled  # its answer is on its way
+            return
         if not self.answers or message is None or message.wire["isAgent"]:
             raise Violation("4 agentError", f"an error about {message_id}, which nobody said")
+        if is_cancelled:
+            self.stops.cancelled(message_id, message.at)
+        else:
+            self.stops.over(message_id, "failed")
         self._await(message.wire["content"], -1)
+
+    def stop(self, message_id: str) -> None:
+        """Somebody asks for the end of the turn on this message."""
+        self.stops.ask(message_id)
+
+    def stopped(self, message_id: str, status: str, number: int) -> None:
+        """What a cancel was answered with."""
+        if self._is_over:
+            return
+        message = self.by_id.get(message_id)  # None until whatever showed it is judged
+        is_turn = self.answers and (message is None or not message.wire["isAgent"])
+        self.stops.said(message_id, status, number, answers=is_turn)
 
     def end(self) -> None:
         """The session is over: nothing of it is there any more, and nothing is judged."""
@@ -142,6 +163,8 @@ class History:
         self._ats.insert(place, at)
         self._messages.insert(place, message)
         self.by_id[wire["id"]] = message
+        if wire["id"] in self._failed_unseen:
+            self.fail(wire["id"], is_cancelled=self._failed_unseen.pop(wire["id"]))
         return message
 
     def check_page(
@@ -163,7 +186,12 @@ class History:
         self._check_complete(page, low, high, began, number)
         if (low, high) == (1 - NEVER, NEVER - 1):
             self._check_turns(number)
-            asked = sum(not message.wire["isAgent"] and message.at < answers_by for message in page)
+            asked = sum(
+                not message.wire["isAgent"]
+                and message.at < answers_by
+                and not self.stops.may(message.wire["id"], message.at)
+                for message in page
+            )
             if len(page) - sum(not message.wire["isAgent"] for message in page) < asked:
                 raise Violation("4 turns", "a message has no answer", number)
         self._check_more(body, query, ats, began, number)
@@ -182,12 +210,15 @@ class History:
         questions = (one.wire["content"] for one in self._messages if not one.wire["isAgent"])
         replies = map(self._reply, questions)
         for message in self._messages:
-            if message.wire["isAgent"] and message.wire["content"] not in replies:
+            is_whole = message.wire["isAgent"] and message.wire["finishReason"] != "cancelled"
+            if is_whole and message.wire["content"] not in replies:
                 raise Violation("4 turns", f"answered out of order: {message.wire}", *numbers)
 
     def _check_reply(self, wire: Json, numbers: Sequence[int]) -> None:
         if not self.answers or wire["authorId"] != self.agent or not wire["content"]:
             raise Violation("4 agent", f"an answer that nobody gives: {wire}", *numbers)
+        if wire.get("finishReason") == "cancelled":
+            return self._check_cut(wire, numbers)
         reasons = _REASONS if self._reply is None else ("stop",)
         if wire.get("finishReason") not in reasons:
             raise Violation("11 finishReason", f"an answer that ends for no reason known: {wire}", *numbers)
@@ -196,6 +227,18 @@ class History:
         if self._reply is not None and self._awaited[wire["content"]] <= 0:
             raise Violation("5 answer", f"the answer to nothing, or a second one: {wire}", *numbers)
         self._awaited[wire["content"]] -= 1
+        self._owed -= 1
+        return None
+
+    def _check_cut(self, wire: Json, numbers: Sequence[int]) -> None:
+        """The answer to a turn that was stopped: the beginning of a whole one."""
+        seen = [one for one in self._messages if not one.wire["isAgent"]]
+        stopped = [one.wire["content"] for one in seen if self.stops.may(one.wire["id"], one.at)]
+        stopped += [one.fields["content"] for one in self.asked if self.stops.may("", one.at_ms)]
+        could_be = sum(
+            self._reply is None or self._reply(content).startswith(wire["content"]) for content in stopped
+        )
+        self.stops.cut(could_be, len(stopped), *numbers)
         self._owed -= 1
 
     def _check_said(self, wire: Json, numbers: Sequence[int]) -> None:
@@ -216,7 +259,7 @@ class History:
     def _check_complete(self, page: Sequence[Message], low: int, high: int, began: int, number: int) -> None:
         """Nothing acknowledged is missing between these instants, both included."""
         for asked in self.asked:
-            if asked.lost_since < began and low <= asked.at_ms and asked.at_ms + _LATER_MS < high:
+            if asked.lost_since < began and low <= asked.at_ms and asked.at_ms + LATER_MS < high:
                 raise Violation("4 lost", f"an accepted message is not in its page: {asked.fields}", number)
         first, end = bisect_left(self._ats, low), bisect_right(self._ats, high)
         if end - first == len(page):

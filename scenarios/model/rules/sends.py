@@ -57,7 +57,7 @@ def is_repeat(session: Session, exchange: Exchange) -> bool:
     if exchange.fate == "lost" and saved.is_sure:
         session.history.withdraw(exchange.asked)
         return True
-    if exchange.status not in (201, 502, 504):
+    if exchange.status != 201 and not exchange.is_unanswered:
         return False
     if exchange.status != 201:
         wire = exchange.body["details"]["userMessage"]

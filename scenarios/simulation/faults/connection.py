@@ -56,6 +56,7 @@ class Ask(NamedTuple):
     query: Mapping[str, str] = {}
     key: str | None = None
     flaw: int | None = None
+    message: str | None = None  # the id in the path
 
 
 class Ear:
@@ -156,11 +157,12 @@ class Connection:
 
     def send(self, flight: "_Flight") -> None:
         """The server reads it now: between this and the check of the limits nothing else happens."""
-        operation, _, _, _, body, session, credential, query, key, flaw = flight.ask
+        operation, _, _, _, body, session, credential, query, key, flaw, message = flight.ask
         at_ms = flight.at_ms = self.server.now
         number = flight.number = self._recorder.sent(operation, at_ms)
         who = f"person-{flight.person}"
-        self._tell("sent", Sent(number, who, operation, session, credential, at_ms, body, query, key, flaw))
+        sent = Sent(number, who, operation, session, credential, at_ms, body, query, key, flaw, message)
+        self._tell("sent", sent)
 
     # --- private
 

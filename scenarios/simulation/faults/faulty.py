@@ -15,7 +15,7 @@ import trio
 from vigil.actors.agents.base import Reply, Turn
 from vigil.actors.callbacks import await_callback
 from vigil.actors.core.errors import AgentFailed, StoreUnavailable
-from vigil.actors.core.records import Anchor, Message, Session
+from vigil.actors.core.records import Anchor, Message, Session, TurnState
 from vigil.actors.stores.base import (
     CommitStats,
     Done,
@@ -55,10 +55,10 @@ class Disk(MemoryStore):
             self._note_end(first)
 
     def _note_end(self, write: RemoveSession) -> None:
-        stone = write.tombstone
-        self.ended["ended" if stone is None else stone.reason] += 1
-        if stone is not None:
-            self.late_ms[self._now() - stone.expires_at] += 1
+        tombstone = write.tombstone
+        self.ended["ended" if tombstone is None else tombstone.reason] += 1
+        if tombstone is not None:
+            self.late_ms[self._now() - tombstone.expires_at] += 1
 
 
 class Mount:
@@ -125,6 +125,9 @@ class Mount:
     async def reply_to(self, session_key: int, created_at: int) -> Message | None:
         return await self._disk.reply_to(session_key, created_at)
 
+    async def turn(self, session_key: int, message_id: str) -> TurnState | None:
+        return await self._disk.turn(session_key, message_id)
+
     async def saved_answer(self, scope: str, key: str) -> SavedAnswer | None:
         return await self._disk.saved_answer(scope, key)
 
@@ -145,6 +148,9 @@ def says(content: str) -> str:
     return f"You said {len(content)} characters, and at last: {content[-40:]}"
 
 
+SLOW = "slowly"  # in the metadata of messages whose answer is said with pauses
+
+
 class SimulatedAgent:
     """Thinks for a while, drawn from the seed and the message alone, and answers in pieces, unless it is at fault."""
 
@@ -161,6 +167,8 @@ class SimulatedAgent:
         third = len(reply) // 3
         for piece in (reply[:third], reply[third : 2 * third], reply[2 * third :])[: stream.randint(1, 3)]:
             turn.say(piece)
+            if SLOW in turn.message.metadata:
+                await trio.sleep(1)
         return Reply(reply)
 
     async def _mishap(self) -> None:

@@ -115,8 +115,8 @@ async def test_the_example_loads_as_it_is() -> None:
 
 def test_the_example_loads_with_everything_in_it_uncommented(file: Path) -> None:
     file.write_text(re.sub(r"^#(  \S|    \S)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE))
-    agents = load(file, {"OPENAI_API_KEY": "sk-1", "ORDERS_SECRET": "s"})
-    assert len(agents) == 6
+    agents = load(file, {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "ORDERS_SECRET": "s"})
+    assert len(agents) == 7
     assert isinstance(agents["assistant-large"].agent, OpenAIAgent)
     assert isinstance(agents["orders"].agent, WebhookAgent)
 
@@ -124,6 +124,7 @@ def test_the_example_loads_with_everything_in_it_uncommented(file: Path) -> None
 # --- mistakes
 
 
+ALL = "echo, none, scripted, openai, openai-responses, anthropic, gemini, ollama, webhook"
 HEAD = "agents:\n  - id: a\n    kind: "
 OPENAI = HEAD + "openai\n    base_url: http://localhost/v1\n    model: m\n"
 
@@ -143,12 +144,12 @@ MISTAKES: list[tuple[str, list[str]]] = [
     ),
     (
         f"{HEAD}opnai\n",
-        ["3: agents[0].kind: must be one of echo, none, scripted, openai, webhook: did you mean openai?"],
+        [f"3: agents[0].kind: must be one of {ALL}: did you mean openai?"],
     ),
-    (f"{HEAD}[echo]\n", ["3: agents[0].kind: must be one of echo, none, scripted, openai, webhook"]),
+    (f"{HEAD}[echo]\n", [f"3: agents[0].kind: must be one of {ALL}"]),
     (
         "agents:\n  - id: a\n",
-        ["2: agents[0].kind: must be one of echo, none, scripted, openai, webhook"],
+        [f"2: agents[0].kind: must be one of {ALL}"],
     ),
     ("agents:\n\n  - kind: echo\n", ["3: agents[0].id: is missing"]),
     ("agents:\n  - id: 7\n    kind: echo\n", ["2: agents[0].id: must be text: put it in quotes"]),

@@ -1,6 +1,7 @@
 """Records are built from tuples in the order of their fields: a field that is moved is an error here, not a silence.
 
-`maker` and the SQLite statements go by place. Whoever moves a field sees from these tests what goes by it.
+`maker` and the SQLite statements go by place. Whoever moves a field sees from these tests what goes by it; how many
+fields each call gives is counted by `tests/test_maker.py`.
 """
 
 import importlib

@@ -1,83 +1,21 @@
 """The actor: one deadline, one commit for all who wait, and the order commit, publish, reply. In virtual time."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.actors.core.test_lifecycle import Model, commands, configs, tell, waits
+from tests.actors.runtime.listening import HELLO, Listener, at, expects, minutes, outcomes
 from tests.fakes import FaultyStore, new_actor, running_directory
 from tests.harness import START_MS
-from tests.measure import examples
-from vigil.actors.core.commands import Command, End, Heartbeat, Renew, Retime, Send, Transition
-from vigil.actors.core.errors import (
-    Overloaded,
-    SessionBroken,
-    SessionExpired,
-    SessionNotFound,
-    StoreUnavailable,
-    VigilError,
-)
-from vigil.actors.core.events import Broadcast, Created, Event, ExpirationWarning, Expired, Renewed
-from vigil.actors.core.expiry import expires_at
-from vigil.actors.core.lifecycle import step
-from vigil.actors.core.records import Session, State, TimeoutConfig, TimeoutPatch, Tombstone
-from vigil.actors.runtime import actor as session_module
-from vigil.actors.runtime import service
+from vigil.actors.core.commands import Command, End, Heartbeat, Renew, Retime, Transition
+from vigil.actors.core.errors import Overloaded, SessionExpired, SessionNotFound, StoreUnavailable, VigilError
+from vigil.actors.core.events import Broadcast, Created, ExpirationWarning, Expired, Renewed
+from vigil.actors.core.records import TimeoutPatch, Tombstone
 from vigil.actors.runtime.actor import SessionActor
 from vigil.actors.runtime.directory import Directory
 from vigil.actors.stores.base import InsertMessage, RemoveSession, UpdateSession
-
-MIN = 60_000
-HELLO = Send("m-1", "hello", "{}", "", "")
-
-
-def at(minutes: float) -> int:
-    return START_MS + int(minutes * MIN)
-
-
-async def minutes(count: float) -> None:
-    await trio.sleep(count * 60)
-
-
-class Listener:
-    """Hears everything of a session from its creation on, and when it heard it."""
-
-    def __init__(self, directory: Directory, actor: SessionActor) -> None:
-        self.events: list[tuple[int, Event]] = []
-        self._directory = directory
-        self._news = directory.hub.subscribe(actor.state.id, 0, actor.session.event_id, directory.clock.now())
-
-    async def __call__(self) -> None:
-        async for notice in self._news:
-            if isinstance(notice.news, Event):  # a crash has listeners read the state anew: no event
-                self.events.append((self._directory.clock.now(), notice.news))
-
-    def of(self, kind: type) -> list[int]:
-        """When events of this kind were heard, in minutes."""
-        return [(now - START_MS) // MIN for now, event in self.events if isinstance(event.data, kind)]
-
-
-async def outcomes(actor: SessionActor, asked: Sequence[Command]) -> list[Transition | VigilError]:
-    """Ask them all in one instant, in this order, and gather what each got."""
-    got: dict[int, Transition | VigilError] = {}
-
-    async def ask(n: int) -> None:
-        try:
-            got[n] = await actor.ask(asked[n])
-        except VigilError as error:
-            got[n] = error
-
-    async with trio.open_nursery() as nursery:
-        for n in range(len(asked)):
-            nursery.start_soon(ask, n)
-            await wait_all_tasks_blocked()
-    return [got[n] for n in sorted(got)]
-
 
 # --- one deadline
 
@@ -293,7 +231,7 @@ async def test_commands_told_before_the_task_runs_are_taken_up_when_it_does(
         expected = SessionNotFound if isinstance(first, End) else Transition
         assert [type(one) for one in got] == [Transition, expected]
         assert directory.counts().active == (not isinstance(first, End))
-        assert sum(len(home.child_tasks) for home in directory._homes) == directory.counts().active
+        assert sum(len(one.child_tasks) for one in directory.host.nurseries) == directory.counts().active
 
 
 async def test_a_command_takes_no_turn_of_the_actors_task(autojump_clock: MockClock) -> None:
@@ -319,17 +257,12 @@ async def test_who_waits_behind_the_end_hears_of_it(autojump_clock: MockClock) -
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(actor.ask, End())
                 await wait_all_tasks_blocked()
-                nursery.start_soon(_expects, actor, SessionNotFound)
-                nursery.start_soon(_expects, actor, SessionNotFound)
+                nursery.start_soon(expects, actor, SessionNotFound)
+                nursery.start_soon(expects, actor, SessionNotFound)
                 await wait_all_tasks_blocked()
                 assert store._gate is not None
                 store._gate.set()
-        await _expects(actor, SessionNotFound)
-
-
-async def _expects(actor: SessionActor, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        await actor.ask(Heartbeat())
+        await expects(actor, SessionNotFound)
 
 
 async def test_commands_behind_an_end_in_the_same_batch_are_refused_and_leave_nothing(
@@ -362,7 +295,7 @@ async def test_a_command_at_the_deadline_is_refused_and_the_session_ends_once(
         listener = Listener(directory, actor)
         nursery.start_soon(listener)
         await trio.sleep_until(directory.clock.deadline(at(30)))
-        await _expects(actor, SessionExpired)
+        await expects(actor, SessionExpired)
         await minutes(1)
         assert listener.of(Expired) == [30]
 
@@ -385,172 +318,3 @@ async def test_a_stop_waits_for_the_commit_under_way_and_refuses_what_comes_afte
 async def _tell_later(actor: SessionActor, got: list[Any]) -> None:
     await trio.sleep(1)
     actor.tell(HELLO, got.append)
-
-
-# --- a crash
-
-
-def bug_in(session_id: str, command: type[Command]) -> Any:
-    """`lifecycle.step` with a bug that one session meets in one command."""
-
-    def buggy(state: State, asked: Command, now: int) -> Transition:
-        if state.id == session_id and isinstance(asked, command):
-            raise ZeroDivisionError
-        return step(state, asked, now)
-
-    return buggy
-
-
-async def test_a_crash_answers_its_batch_and_the_actor_goes_on_from_the_store(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running_directory() as directory:
-        actor, other = await new_actor(directory), await new_actor(directory)
-        await actor.ask(HELLO)
-        before = actor.session
-        monkeypatch.setattr(session_module, "step", bug_in(actor.state.id, Heartbeat))
-        got = await outcomes(actor, [Heartbeat(), Renew()])
-        assert [type(one) for one in got] == [SessionBroken, Transition]
-        assert actor.session == before._replace(renewal_count=2, event_id=before.event_id + 1)
-        assert isinstance(await other.ask(Heartbeat()), Transition)
-        assert directory.counters.crashes == 1
-
-
-async def test_a_crashed_actor_keeps_its_deadlines(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with running_directory() as directory, trio.open_nursery() as nursery:
-        actor = await new_actor(directory)
-        listener = Listener(directory, actor)
-        nursery.start_soon(listener)
-        monkeypatch.setattr(session_module, "step", bug_in(actor.state.id, Heartbeat))
-        await minutes(10)
-        await _expects(actor, SessionBroken)
-        await minutes(21)
-        assert (listener.of(ExpirationWarning), listener.of(Expired)) == ([25], [30])
-
-
-async def test_a_crash_while_publishing_an_expiry_harms_nobody_else(autojump_clock: MockClock) -> None:
-    """The end is in the store already: there is nothing to restart from, and the id is out of service."""
-    async with running_directory() as directory:
-        actor, other = await new_actor(directory, "silent", 5), await new_actor(directory)
-        publish = directory.hub.publish
-
-        def buggy(events: Sequence[Event]) -> None:
-            if any(event.session_id == actor.state.id for event in events):
-                raise ZeroDivisionError
-            publish(events)
-
-        directory.hub.publish = buggy  # type: ignore[method-assign]
-        await minutes(6)
-        with pytest.raises(SessionBroken):
-            directory.find(actor.state.id)
-        assert isinstance(await other.ask(Heartbeat()), Transition)
-        assert directory.counts() == (1, 0, 0, 1)
-        await directory.end(actor.state.id)
-        assert directory.counts() == (1, 0, 0, 0)
-
-
-async def test_a_crash_while_publishing_a_warning_leaves_the_counts_right(autojump_clock: MockClock) -> None:
-    async with running_directory() as directory:
-        actor = await new_actor(directory)
-        publish = directory.hub.publish
-
-        def buggy(_events: Sequence[Event]) -> None:
-            directory.hub.publish = publish  # type: ignore[method-assign]
-            raise ZeroDivisionError
-
-        directory.hub.publish = buggy  # type: ignore[method-assign,assignment]
-        await minutes(26)
-        assert (actor.session.warned, directory.counts().expiring_soon) == (True, 1)
-        await directory.end(actor.state.id)
-        assert directory.counts() == (0, 0, 0, 0)
-
-
-async def test_a_restart_waits_for_the_store(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Unreadable(FaultyStore):
-        async def session(self, session_key: int) -> Session | None:
-            if self.failing:
-                raise StoreUnavailable("the disk is gone")
-            return await super().session(session_key)
-
-    store = Unreadable()
-    async with running_directory(store=store) as directory:
-        actor = await new_actor(directory)
-        monkeypatch.setattr(session_module, "step", bug_in(actor.state.id, Heartbeat))
-        store.failing = True
-        await _expects(actor, SessionBroken)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(actor.ask, Renew())
-            await trio.sleep(10)
-            assert actor.session.renewal_count == 0
-            store.failing = False
-        assert actor.session.renewal_count == 1
-
-
-# --- random lives, in virtual time, over the real actors
-
-
-Moves = list[tuple[int | str, Command]]
-
-
-def next_instant(actor: SessionActor, now: int, wait: int | str, due: int | None) -> int:
-    if isinstance(wait, int):
-        return now + wait
-    return now if due is None else max(now, due + {"just before": -1, "at": 0, "just after": 1}[wait])
-
-
-def catch_up(model: Model, now: int) -> None:
-    """Everything that falls due until `now`, each at its instant."""
-    while (due := model.next()) is not None and due <= now:
-        model.tick(due)
-
-
-async def live(directory: Directory, config: TimeoutConfig, moves: Moves) -> None:
-    """One session's life beside its model; both must tell the same story, to the millisecond."""
-    actor = await new_actor(directory, "silent", *config)
-    listener, model, now = Listener(directory, actor), Model(*config), START_MS
-    model.arm(now)
-    model.tick(now)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(listener)
-        for wait, command in moves:
-            now = next_instant(actor, now, wait, model.next())
-            await trio.sleep_until(directory.clock.deadline(now))
-            catch_up(model, now)
-            try:
-                await actor.ask(command._replace(turn="") if isinstance(command, Send) else command)
-            except (SessionExpired, SessionNotFound):
-                break
-            except VigilError:
-                assert not model.do(command, now)
-            else:
-                assert model.do(command, now)
-            if isinstance(actor.state, Session):
-                assert expires_at(actor.session) == model.deadline()
-        while (due := model.next()) is not None:
-            await trio.sleep_until(directory.clock.deadline(due))
-            model.tick(due)
-    assert [told for _, event in listener.events if (told := tell(event))] == model.told
-    assert all(heard == event.at for heard, event in listener.events)
-    assert not isinstance(actor.state, Session)
-
-
-lives = st.tuples(configs, st.lists(st.tuples(waits, commands), max_size=15))
-
-
-@examples(250)
-@given(st.lists(lives, min_size=1, max_size=3))
-def test_random_lives_of_real_actors_go_as_the_model_says(several: list[tuple[TimeoutConfig, Moves]]) -> None:
-    async def main() -> None:
-        async with running_directory() as directory:
-            async with trio.open_nursery() as nursery:
-                for config, moves in several:
-                    nursery.start_soon(live, directory, config, moves)
-            assert directory.counts().active == 0
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service, "HOUSEKEEPING_S", 10**9)  # days of it are most of the test's time
-        trio.run(main, clock=MockClock(autojump_threshold=0))

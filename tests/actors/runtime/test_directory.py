@@ -15,7 +15,8 @@ from vigil.actors.core.errors import (
 )
 from vigil.actors.core.records import TimeoutPatch, Tombstone
 from vigil.actors.indexes.tombstones import Tombstones
-from vigil.actors.runtime.directory import Counts, Rules
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.registry import Counts
 from vigil.actors.runtime.supervision import RestartBudget
 from vigil.actors.stores.base import ForgetTombstones, InsertSession, RemoveSession
 
@@ -23,7 +24,7 @@ MIN = 60_000
 PATCH = TimeoutPatch()
 
 
-def stone(name: str, expires_at: int, created_at: int = 0) -> Tombstone:
+def tombstone(name: str, expires_at: int, created_at: int = 0) -> Tombstone:
     return Tombstone(name, "agent", "user", created_at, expires_at, "inactivity", 0, 0)
 
 
@@ -178,35 +179,35 @@ async def test_a_page_filters_counts_and_orders(autojump_clock: MockClock) -> No
 
 
 def test_a_tombstone_is_kept_for_its_minutes_from_its_expiry() -> None:
-    stones = Tombstones(10, 100)
-    stones.add(stone("a", 5 * MIN))
-    assert stones.get("a", 15 * MIN - 1) == stone("a", 5 * MIN)
-    assert stones.get("a", 15 * MIN) is None
-    stones.forget_due(15 * MIN - 1)
-    assert (len(stones), stones.forgotten) == (1, [])
-    stones.forget_due(15 * MIN)
-    assert (len(stones), stones.forgotten, stones.index.count()) == (0, ["a"], 0)
+    tombstones = Tombstones(10, 100)
+    tombstones.add(tombstone("a", 5 * MIN))
+    assert tombstones.get("a", 15 * MIN - 1) == tombstone("a", 5 * MIN)
+    assert tombstones.get("a", 15 * MIN) is None
+    tombstones.forget_due(15 * MIN - 1)
+    assert (len(tombstones), tombstones.forgotten) == (1, [])
+    tombstones.forget_due(15 * MIN)
+    assert (len(tombstones), tombstones.forgotten, tombstones.index.count()) == (0, ["a"], 0)
 
 
 def test_beyond_the_cap_the_oldest_expiry_is_forgotten_whatever_the_order_of_arrival() -> None:
-    stones = Tombstones(10, 3)
+    tombstones = Tombstones(10, 3)
     for name, expires_at in (("c", 30), ("a", 10), ("d", 40), ("b", 20), ("e", 50)):
-        stones.add(stone(name, expires_at))
-    assert (stones.forgotten, len(stones), stones.index.count()) == (["a", "b"], 3, 3)
+        tombstones.add(tombstone(name, expires_at))
+    assert (tombstones.forgotten, len(tombstones), tombstones.index.count()) == (["a", "b"], 3, 3)
 
 
 def test_a_tombstone_that_was_discarded_makes_room_and_is_not_forgotten_again() -> None:
-    stones = Tombstones(10, 2)
-    stones.add(stone("a", 10))
-    stones.add(stone("b", 20))
-    stones.discard("a")
-    stones.discard("a")
-    stones.add(stone("c", 30))
-    assert (stones.forgotten, len(stones)) == ([], 2)
-    stones.add(stone("d", 40))
-    assert (stones.forgotten, len(stones), stones.index.count()) == (["b"], 2, 2)
-    stones.forget_due(60 * MIN)
-    assert (sorted(stones.forgotten), len(stones), stones._oldest) == (["b", "c", "d"], 0, [])
+    tombstones = Tombstones(10, 2)
+    tombstones.add(tombstone("a", 10))
+    tombstones.add(tombstone("b", 20))
+    tombstones.discard("a")
+    tombstones.discard("a")
+    tombstones.add(tombstone("c", 30))
+    assert (tombstones.forgotten, len(tombstones)) == ([], 2)
+    tombstones.add(tombstone("d", 40))
+    assert (tombstones.forgotten, len(tombstones), tombstones.index.count()) == (["b"], 2, 2)
+    tombstones.forget_due(60 * MIN)
+    assert (sorted(tombstones.forgotten), len(tombstones), tombstones._oldest) == (["b", "c", "d"], 0, [])
 
 
 # --- the restart budget

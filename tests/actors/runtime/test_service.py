@@ -10,7 +10,8 @@ from vigil.actors.core.commands import Heartbeat, Send
 from vigil.actors.core.errors import Overloaded, SessionExpired
 from vigil.actors.core.records import Tombstone
 from vigil.actors.runtime.clock import ScaledClock
-from vigil.actors.runtime.directory import Counts, Rules
+from vigil.actors.runtime.creation import Rules
+from vigil.actors.runtime.registry import Counts
 from vigil.actors.stores.base import ForgetTombstones, SaveWindow
 from vigil.actors.stores.memory import MemoryStore
 
@@ -37,9 +38,9 @@ async def test_after_everything_is_over_nothing_is_left_behind(autojump_clock: M
         await trio.sleep(DAY_S + 2 * 60 * 60)
         assert directory.counts() == Counts(0, 0, 0, 0)
         assert directory.limits.statistics().windows == 0
-        assert (directory.tombstones.forgotten, directory.tombstones._oldest) == ([], [])
+        assert (directory.registry.tombstones.forgotten, directory.registry.tombstones._oldest) == ([], [])
         assert (directory.turns._queues, directory.hub._channels) == ({}, {})
-        assert (directory.budget._crashes, directory.keys._in_flight) == ({}, set())
+        assert (directory.host.budget._crashes, directory.keys._in_flight) == ({}, set())
         assert (await store.start(directory.clock.anchor))[:5] == ([], [], [], (), [])
 
 

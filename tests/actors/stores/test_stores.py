@@ -290,12 +290,12 @@ async def test_a_key_that_is_used_again_stands_for_the_newer_answer(store: Store
 
 
 async def test_tombstones_come_back_oldest_expiry_first(place: Place, store: Store) -> None:
-    stones = [tombstone(1, NOW + 3), tombstone(2, NOW + 1), tombstone(3, NOW + 2)]
+    tombstones = [tombstone(1, NOW + 3), tombstone(2, NOW + 1), tombstone(3, NOW + 2)]
     await store.commit([InsertSession(session(key)) for key in (1, 2, 3)])
-    await store.commit([RemoveSession(key, stone) for key, stone in enumerate(stones, 1)])
-    assert (await place.restart()).tombstones == [stones[1], stones[2], stones[0]]
+    await store.commit([RemoveSession(key, one) for key, one in enumerate(tombstones, 1)])
+    assert (await place.restart()).tombstones == [tombstones[1], tombstones[2], tombstones[0]]
     await place.store.commit([ForgetTombstones(("id-2", "id-1", "unknown"))])
-    assert (await place.restart()).tombstones == [stones[2]]
+    assert (await place.restart()).tombstones == [tombstones[2]]
 
 
 async def test_windows_are_handed_out_once(place: Place, store: Store) -> None:

@@ -308,14 +308,14 @@ async def test_a_turn_that_had_not_begun_when_its_actor_crashed_is_not_run_twice
     agent = Telling(*["fine"] * 5)
     async with running_directory(agents=with_agent(agent)) as directory:
         actor = await new_actor(directory, "patient")
-        on_committed = directory.on_committed
+        on_committed = directory.host.on_committed
 
         def crash_after(*args: Any) -> None:
             on_committed(*args)
-            directory.on_committed = on_committed  # type: ignore[method-assign]
+            directory.host.on_committed = on_committed  # type: ignore[method-assign]
             raise ZeroDivisionError
 
-        directory.on_committed = crash_after  # type: ignore[method-assign,assignment]
+        directory.host.on_committed = crash_after  # type: ignore[method-assign,assignment]
         with pytest.raises(SessionBroken):
             await send(actor)
         await wait_all_tasks_blocked()

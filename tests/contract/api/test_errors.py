@@ -34,7 +34,7 @@ from vigil.actors.core.lifecycle import step
 from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import Anchor
 from vigil.actors.runtime import actor as actor_module
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.actors.stores.base import BrokenRecord, Snapshot
 from vigil.actors.stores.memory import MemoryStore
 from vigil.actors.turns.turns import WAITING_MAX

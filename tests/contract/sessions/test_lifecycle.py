@@ -10,7 +10,7 @@ from tests.fakes import FaultyStore
 from tests.harness import OWNER, START_MS, Answer, Api
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.core.records import TimeoutConfig, TimeoutPatch
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.server.api.wire_time import iso
 
 MIN = 60_000

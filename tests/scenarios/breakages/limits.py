@@ -4,7 +4,9 @@ from operator import attrgetter
 from typing import Any
 
 from tests.scenarios.breakages.breaking import Patch, breaks
-from vigil.actors.core.errors import RateLimited
+from vigil.actors.core.errors import (
+    RateLimited,
+)
 from vigil.actors.core.quotas import Refused
 from vigil.actors.limits.limiter import Limits, Window
 from vigil.actors.runtime import service

@@ -5,7 +5,10 @@ from typing import Any
 
 from tests.scenarios.breakages.breaking import Patch, breaks, everywhere
 from vigil.actors.core import lifecycle
-from vigil.actors.core.errors import AgentFailed, AgentTimedOut
+from vigil.actors.core.errors import (
+    AgentFailed,
+    AgentTimedOut,
+)
 from vigil.actors.core.records import Message, Session
 from vigil.actors.hub.hub import Chunk, Hub
 from vigil.actors.runtime import idempotency

@@ -6,12 +6,13 @@ from typing import Any
 from tests.scenarios.breakages.breaking import Handler, Patch, breaks, replace_handler
 from vigil.actors.core import lifecycle
 from vigil.actors.core.commands import Heartbeat, Renew, Retime, Send, Tick, Transition
-from vigil.actors.core.errors import SessionExpired
+from vigil.actors.core.errors import (
+    SessionExpired,
+)
 from vigil.actors.core.expiry import Phase
 from vigil.actors.core.records import Session, Tombstone
 from vigil.actors.hub.hub import Hub, Notice
-from vigil.actors.runtime import directory as directories
-from vigil.actors.runtime.directory import Directory
+from vigil.actors.runtime.registry import Listing, Registry
 from vigil.server.api import auth, gateway
 from vigil.server.api.auth import Principal
 from vigil.server.front import events_socket as stream
@@ -68,9 +69,9 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     def change(handler: Handler, session: Session, asked: Any, now: int) -> Transition:
         done = handler(session, asked, now)
-        stone = done.state
-        assert isinstance(stone, Tombstone)
-        late = stone._replace(expires_at=now)
+        tombstone = done.state
+        assert isinstance(tombstone, Tombstone)
+        late = tombstone._replace(expires_at=now)
         return done._replace(state=late, refusal=SessionExpired(late) if done.refusal else None)
 
     for command in (Tick, Send, Heartbeat, Renew, Retime):
@@ -79,16 +80,16 @@ def _(patch: Patch) -> None:
 
 @breaks(10, "expiring-soon-is-never-more", "health counts nobody as expiring soon")
 def _(patch: Patch) -> None:
-    real = Directory.counts
-    patch.setattr(Directory, "counts", lambda self: real(self)._replace(expiring_soon=0))
+    real = Registry.counts
+    patch.setattr(Registry, "counts", lambda self: real(self)._replace(expiring_soon=0))
 
 
 @breaks(1, "total-counts-the-page", "a list's total is how many it shows")
 def _(patch: Patch) -> None:
-    real = Directory.page
+    real = Registry.page
 
-    def page(self: Directory, *where: Any, **cut: Any) -> directories.Listing:
+    def page(self: Registry, *where: Any, **cut: Any) -> Listing:
         listing = real(self, *where, **cut)
         return listing._replace(total=len(listing.sessions))
 
-    patch.setattr(Directory, "page", page)
+    patch.setattr(Registry, "page", page)

@@ -10,14 +10,17 @@ from tests.scenarios.breakages.breaking import (
     replace_handler,
 )
 from vigil.actors.core import expiry, lifecycle
-from vigil.actors.core.commands import Heartbeat, Renew, Retime, Transition
-from vigil.actors.core.errors import ChangeRefused, RenewalRefused
+from vigil.actors.core.commands import CancelTurn, Heartbeat, Renew, Retime, Transition
+from vigil.actors.core.errors import (
+    ChangeRefused,
+    RenewalRefused,
+)
 from vigil.actors.core.events import Renewed, TimeoutUpdated
 from vigil.actors.core.expiry import Phase
 from vigil.actors.core.records import Session, State, TimeoutConfig, TimeoutPatch
 from vigil.actors.indexes.tombstones import Tombstones
-from vigil.actors.runtime import directory as directories
-from vigil.actors.runtime.directory import Directory
+from vigil.actors.runtime import creation
+from vigil.actors.runtime.host import ActorHost
 
 
 @breaks(3, "renewal-forgets-the-cap", "the deadline is renewedAt + timeout, whatever the maximum duration")
@@ -79,6 +82,13 @@ def _(patch: Patch) -> None:
     replace_handler(patch, Renew, change)
 
 
+@breaks(11, "what-was-said-is-dropped", "a stopped answer leaves no message, whatever was said of it")
+def _(patch: Patch) -> None:
+    replace_handler(
+        patch, CancelTurn, lambda handler, state, asked, now: handler(state, asked._replace(said=""), now)
+    )
+
+
 @breaks(3, "warning-is-not-armed-again", "a renewal by activity leaves the warning fired")
 def _(patch: Patch) -> None:
     at_activity(patch, lambda before, after: after[0]._replace(warned=before.warned))
@@ -124,7 +134,7 @@ def _(patch: Patch) -> None:
     def merge(_config: TimeoutConfig, change: TimeoutPatch) -> TimeoutConfig:
         return real(DEFAULTS, change)
 
-    patch.setattr(lifecycle, "merge", merge)  # creation goes by the directory's own name for it
+    patch.setattr(lifecycle, "merge", merge)  # creation has a name of its own for it
 
 
 @breaks(3, "patch-into-the-past-is-accepted", "a PATCH may end the session by the way")
@@ -155,7 +165,7 @@ def _(patch: Patch) -> None:
 )
 def _(patch: Patch) -> None:
     real = expiry.merge
-    patch.setattr(directories, "merge", lambda _config, change: real(DEFAULTS, change))
+    patch.setattr(creation, "merge", lambda _config, change: real(DEFAULTS, change))
 
 
 @breaks(3, "tombstones-last-an-hour", "an expired session is 404 after an hour")
@@ -180,10 +190,10 @@ def _(patch: Patch) -> None:
 
 @breaks(3, "delete-leaves-the-tombstone", "DELETE of an expired session says 200 and removes nothing")
 def _(patch: Patch) -> None:
-    real = Directory._end_what_is_left
+    real = ActorHost._end_what_is_left
 
-    async def leave(self: Directory, session_id: str) -> None:
-        if self.tombstones.get(session_id, self.clock.now()) is None:
+    async def leave(self: ActorHost, session_id: str) -> None:
+        if self._registry.tombstones.get(session_id, self.clock.now()) is None:
             await real(self, session_id)
 
-    patch.setattr(Directory, "_end_what_is_left", leave)
+    patch.setattr(ActorHost, "_end_what_is_left", leave)

@@ -13,7 +13,7 @@ from vigil.actors.agents.base import AgentEntry
 from vigil.actors.agents.echo import EchoAgent
 from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.scenarios.model import AgentRules, Model, ModelSettings
 from vigil.scenarios.model.observed import Answered, Violation
 from vigil.scenarios.model.world import epoch_ms, iso

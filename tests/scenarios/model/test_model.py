@@ -18,7 +18,7 @@ from tests.scenarios.model.lies import (
     spoil,
 )
 from vigil.actors.core.quotas import Limit
-from vigil.actors.runtime.directory import Rules
+from vigil.actors.runtime.creation import Rules
 from vigil.scenarios.model import Model
 from vigil.scenarios.model.observed import Violation
 from vigil.scenarios.model.world import iso

@@ -14,6 +14,7 @@ from tests.process import KEY, ServerProcess, running_server
 from tests.scenarios.playing import played, script
 from vigil.scenarios.errors import ScenarioError
 from vigil.scenarios.language.reading import Located
+from vigil.scenarios.play import tied
 from vigil.scenarios.play.live import Live
 from vigil.scenarios.play.own_server import OwnServers
 from vigil.scenarios.play.results import Play, as_json
@@ -197,7 +198,7 @@ def test_settings_crashes_and_agents_faults_come_out_the_same_in_a_process_of_it
 
 
 def test_a_server_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vigil.scenarios.play.tied.COMMAND", ("/bin/false",))
+    monkeypatch.setattr(tied, "COMMAND", ("/bin/false",))
     with pytest.raises(ScenarioError, match="vigil serve did not start: it said nothing"):
         live([script("- create:")], OwnServers(SCALE, SLACK_MS, os.environ, os.urandom))
 

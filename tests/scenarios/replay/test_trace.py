@@ -146,7 +146,10 @@ def recorded(
                 lines = Lines(salt=b"salt", content=content)
                 recorder = Recorder(lambda note: file.writelines(lines.of(note)), plan.clock)
                 recorder.begin(plan, Start("0", 0, content))
-                server.site.record, server.site.directory.watch = recorder.answered, recorder.on_committed
+                server.site.record, server.site.directory.publisher.watch = (
+                    recorder.answered,
+                    recorder.on_committed,
+                )
                 async with trio.open_nursery() as nursery:
                     for number in range(people):
                         nursery.start_soon(live, Person(server, number))
@@ -335,7 +338,7 @@ async def test_a_request_whose_client_has_gone_is_recorded_too() -> None:
         recorder = Recorder(notes.append, plan.clock)
         person = Person(server, 1)
         session_id, _ = await person.create()
-        server.site.record, server.site.directory.watch = recorder.answered, recorder.on_committed
+        server.site.record, server.site.directory.publisher.watch = recorder.answered, recorder.on_committed
         message = {"content": "hello", "transport": "http"}
         with trio.move_on_after(0.01):
             await person.ask("POST", f"/{session_id}/messages", message)
@@ -352,7 +355,7 @@ async def test_what_is_answered_after_its_session_is_over_was_durable_before(aut
         recorder = Recorder(notes.append, plan.clock)
         person = Person(server, 1)
         session_id, _ = await person.create()
-        server.site.record, server.site.directory.watch = recorder.answered, recorder.on_committed
+        server.site.record, server.site.directory.publisher.watch = recorder.answered, recorder.on_committed
         async with trio.open_nursery() as nursery:
             sending = {"content": "hello", "transport": "http"}
             nursery.start_soon(person.ask, "POST", f"/{session_id}/messages", sending)

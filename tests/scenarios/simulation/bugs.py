@@ -43,7 +43,7 @@ def _acknowledge_first(patch: Patch) -> None:
             transitions.append(lifecycle.step(state, ask.command, now))
             state = transitions[-1].state
         writes = session._writes(before, now, asks, transitions)
-        self._settle(transitions)
+        self._apply(transitions)
         for ask, transition in zip(asks, transitions, strict=True):
             ask.answer(transition)
         self._host.store.submit(writes, lambda _error: None)

@@ -54,9 +54,9 @@ IDS = {attributes["id"] for _, attributes in READER.tags if "id" in attributes}
 
 
 def test_every_route_has_its_place_with_method_path_and_summary() -> None:
-    assert {route.name for route in ROUTES} <= IDS
+    assert {openapi.operation_id(route) for route in ROUTES} <= IDS
     for route in ROUTES:
-        article = HTML.partition(f'<article id="{route.name}"')[2].partition("</article>")[0]
+        article = HTML.partition(f'<article id="{openapi.operation_id(route)}"')[2].partition("</article>")[0]
         assert f">{route.method}<" in article
         assert f">{route.path}<" in article
         assert f">{route.summary.replace(chr(39), '&#39;')}<" in article
@@ -107,8 +107,10 @@ async def test_its_curl_lines_work() -> None:
     assert len(lines) == len([route for route in ROUTES if not route.is_websocket])
     async with running_api() as api:
         session = await api.create(agentId="agent-123")
+        sent = await api.request("POST", f"/{session['sessionId']}/messages", {"content": "Hello"})
         for line in sorted(lines, key=lambda line: "DELETE" in line):
             command = line.replace("$SESSION_ID", session["sessionId"]).replace("$TOKEN", OWNER)
+            command = command.replace("$MESSAGE_ID", sent.json["id"])
             words = shlex.split(command.replace("\\\n", ""))
             assert await status_of(api, words) in (200, 201), line
 

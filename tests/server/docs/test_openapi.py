@@ -8,9 +8,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker  # type: ignore[import-untyped]
 
-from tests.harness import OWNER, Api, running_api
+from tests.harness import OWNER, START_MS, Api, running_api
+from tests.server.api.test_wire_events import EVENTS
+from vigil.actors.core.events import Event, EventData
+from vigil.actors.hub.hub import Chunk, Notice, Resync
 from vigil.server.api.errors import FAILURES, failure_of
 from vigil.server.api.routes import ROUTES, Route
+from vigil.server.api.wire_events import frame
 from vigil.server.docs import examples, openapi
 
 DOCUMENT = json.loads(json.dumps(openapi.document(ROUTES)))
@@ -65,10 +69,9 @@ def media_types() -> Iterator[tuple[str, dict[str, Any]]]:
 def codes(route: Route, status: int) -> list[str]:
     """The codes that an operation lists with a status; nothing when it does not list the status."""
     response = resolved(operation(route)["responses"].get(str(status), {}))
-    schema = response.get("content", {}).get("application/json", {}).get("schema", {})
-    found: list[str] = next(
-        (part["properties"]["code"]["enum"] for part in schema.get("allOf", []) if "properties" in part), []
-    )
+    shown = response.get("content", {}).get("application/json", {}).get("examples", {})
+    found = list(dict.fromkeys(entry["value"]["code"] for entry in shown.values()))
+    assert all(f"`{code}`" in response["description"] for code in found)
     return found
 
 
@@ -155,7 +158,11 @@ def test_bodies_are_needed_where_the_table_names_one_that_is_not_empty() -> None
         "sendMessage",
         "updateTimeout",
     }
-    assert {name for name, needed in taken.items() if needed is False} == {"renewSession", "heartbeat"}
+    assert {name for name, needed in taken.items() if needed is False} == {
+        "renewSession",
+        "heartbeat",
+        "cancelTurn",
+    }
 
 
 def test_the_seeds_query_parameters_are_there_with_their_ranges() -> None:
@@ -260,8 +267,25 @@ def test_rate_limit_headers_stand_with_counted_answers_only() -> None:
 
 def test_create_links_to_every_operation_of_the_session_that_it_made() -> None:
     links = operation(named("createSession"))["responses"]["201"]["links"]
-    assert {link["operationId"] for link in links.values()} == {route.name for route in SESSION_ROUTES}
+    assert {link["operationId"] for link in links.values()} == {
+        openapi.operation_id(route) for route in SESSION_ROUTES if "{messageId}" not in route.path
+    }
     assert {link["parameters"]["sessionId"] for link in links.values()} == {"$response.body#/sessionId"}
+
+
+# -- events
+
+
+@pytest.mark.parametrize(("data", "kind", "told"), EVENTS, ids=[kind for _, kind, _ in EVENTS])
+def test_every_event_is_described_as_it_is_told(data: EventData, kind: str, told: dict[str, Any]) -> None:
+    sent = json.loads(frame(Notice(Event(7, "s-1", START_MS, data))))
+    assert (sent["type"], sent["data"]) == (kind, told)
+    validator({"$ref": "#/components/schemas/Event"}).validate(sent)
+
+
+def test_what_is_no_committed_change_is_described_too() -> None:
+    for notice in (Notice(Chunk("s-1", START_MS, "m-1", "he")), Notice(Resync(7, "s-1", START_MS))):
+        validator({"$ref": "#/components/schemas/Event"}).validate(json.loads(frame(notice)))
 
 
 # -- served

@@ -24,7 +24,10 @@ def test_the_committed_file_is_what_the_route_table_gives() -> None:
 def test_every_route_but_websockets_is_a_request() -> None:
     asked = [(request["method"], request["url"]["raw"]) for request in ITEMS.values()]
     rows = [route for route in ROUTES if not route.is_websocket]
-    paths = [route.path.replace("{sessionId}", "{{session_id}}") for route in rows]
+    paths = [
+        route.path.replace("{sessionId}", "{{session_id}}").replace("{messageId}", "{{message_id}}")
+        for route in rows
+    ]
     assert sorted(asked) == sorted(
         (route.method, "{{base_url}}" + path) for route, path in zip(rows, paths, strict=True)
     )
@@ -66,7 +69,7 @@ HEADERS = [
 
 def test_it_says_where_every_variable_comes_from() -> None:
     known = {variable["key"] for variable in COLLECTION["variable"]}
-    assert {"base_url", "token", "agent_id", "user_id", "session_id"} <= known
+    assert {"base_url", "token", "agent_id", "user_id", "session_id", "message_id"} <= known
     assert set(re.findall(r"{{(\w+)}}", json.dumps(COLLECTION["item"]))) <= known
 
 
@@ -92,7 +95,10 @@ async def test_its_requests_work_from_top_to_bottom() -> None:
             answer = await replay(api, item["request"], variables, all_queries=False)
             assert answer.status in (200, 201), (item["name"], answer)
             if "event" in item:
-                variables["session_id"] = answer.json["sessionId"]
+                kept = {"session_id": "sessionId", "message_id": "id"}
+                variables |= {
+                    name: answer.json[field] for name, field in kept.items() if field in answer.json
+                }
             if item["request"]["method"] == "GET":
                 answer = await replay(api, item["request"], variables, all_queries=True)
                 assert answer.status == 200, (item["name"], answer)

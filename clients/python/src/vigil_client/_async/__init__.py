@@ -1,0 +1,1 @@
+"""The client as coroutines. All but `io.py` is the source of `_sync`: see `generate_sync.py`."""

@@ -1,0 +1,1 @@
+"""The Python client, on both fronts, through a proxy that does harm."""

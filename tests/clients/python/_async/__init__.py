@@ -1,0 +1,1 @@
+"""Written as coroutines. `_sync` is made from it: see clients/python/generate_sync.py."""

@@ -1,0 +1,1 @@
+"""Made from `_async`: see clients/python/generate_sync.py."""
