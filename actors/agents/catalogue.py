@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from vigil.actors.agents import yaml_lines
+from vigil.actors.agents import yaml_positions
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.agents.config import AgentConfig, Outside, Strict
 from vigil.actors.agents.echo import EchoAgent
@@ -24,11 +24,10 @@ from vigil.actors.agents.providers.ollama import OllamaConfig
 from vigil.actors.agents.providers.responses import ResponsesConfig
 from vigil.actors.agents.scripted import ScriptedConfig
 from vigil.actors.agents.webhook import WebhookAgent, WebhookConfig
-from vigil.actors.agents.yaml_lines import Document, Problem
+from vigil.actors.agents.yaml_positions import Document, Problem, Where, show, text_of
 from vigil.actors.core.errors import VigilError
 from vigil.actors.core.suggestion import did_you_mean
 
-FILE_BYTES_MAX = 1024 * 1024
 DEMO_ID = "agent-123"
 
 
@@ -115,35 +114,23 @@ def check(path: Path, environ: Mapping[str, str]) -> list[str]:
 
 
 def _read(path: Path, environ: Mapping[str, str]) -> _Catalogue:
-    document = yaml_lines.read(_text(path))
+    document = yaml_positions.read(text_of(path, CatalogueError))
     catalogue, faults = _validated(document, environ)
-    told = {problem.path for problem in document.problems}
-    problems = document.problems + [fault for fault in faults if fault.path not in told]
-    problems.sort(key=lambda problem: problem.line)
+    told = {problem.where for problem in document.problems}
+    problems = document.problems + [fault for fault in faults if fault.where not in told]
+    problems.sort(key=lambda problem: problem.at.line)
     if problems:
         # Not chained: a traceback would show the file's values.
         raise CatalogueError("\n".join(_shown(path, problem) for problem in problems)) from None
     return catalogue
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-        if len(data) > FILE_BYTES_MAX:
-            raise CatalogueError(f"{path}: is longer than {FILE_BYTES_MAX} bytes")
-        return data.decode("utf-8-sig")
-    except OSError as error:
-        raise CatalogueError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise CatalogueError(f"{path}:{line}: is not UTF-8 text") from None
-
-
 def _validated(document: Document, environ: Mapping[str, str]) -> tuple[_Catalogue, list[Problem]]:
     """The catalogue as far as it is good, and what is wrong with the rest."""
     if not isinstance(document.value, dict):
-        wrong = [] if document.problems else [Problem(1, (), "must be a mapping, with a list under agents")]
+        wrong = (
+            [] if document.problems else [document.problem((), "must be a mapping, with a list under agents")]
+        )
         return _Catalogue(0, []), wrong
     try:
         file = _File.model_validate(document.value)
@@ -161,19 +148,19 @@ def _validated(document: Document, environ: Mapping[str, str]) -> tuple[_Catalog
 
 
 def _agent(
-    document: Document, path: yaml_lines.Path, fields: object, environ: Mapping[str, str]
+    document: Document, where: Where, fields: object, environ: Mapping[str, str]
 ) -> AgentConfig | list[Problem]:
     if not isinstance(fields, dict):
-        return [Problem(document.line(path), path, "must be a mapping with id and kind")]
+        return [document.problem(where, "must be a mapping with id and kind")]
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         near = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
         said = f"must be one of {', '.join(KINDS)}{near}"
-        return [Problem(document.line((*path, "kind")), (*path, "kind"), said)]
+        return [document.problem((*where, "kind"), said)]
     try:
         return KINDS[kind].model_validate(fields, context=environ)
     except ValidationError as error:
-        return [*_faults(document, path, error, KINDS[kind])]
+        return [*_faults(document, where, error, KINDS[kind])]
 
 
 def _twice(document: Document, agents: Iterable[object]) -> Iterator[Problem]:
@@ -184,16 +171,14 @@ def _twice(document: Document, agents: Iterable[object]) -> Iterator[Problem]:
             continue
         other = first.setdefault(agent_id, n)
         if other != n:
-            path = ("agents", n, "id")
-            yield Problem(document.line(path), path, f"is the id of agents[{other}] too")
+            yield document.problem(("agents", n, "id"), f"is the id of agents[{other}] too")
 
 
 def _faults(
-    document: Document, path: yaml_lines.Path, error: ValidationError, model: type[BaseModel]
+    document: Document, where: Where, error: ValidationError, model: type[BaseModel]
 ) -> Iterator[Problem]:
     for fault in error.errors(include_url=False, include_input=False):
-        where = (*path, *fault["loc"])
-        yield Problem(document.line(where), where, _message(fault, model))
+        yield document.problem((*where, *fault["loc"]), _message(fault, model))
 
 
 def _message(fault: ErrorDetails, model: type[BaseModel]) -> str:
@@ -214,5 +199,5 @@ _MESSAGES = {
 
 def _shown(file: Path, problem: Problem) -> str:
     """`agents.yaml:12: agents[1].kind: what is wrong`."""
-    where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem.path)
-    return f"{file}:{problem.line}: {where[1:]}{': ' if where else ''}{problem.message}"
+    where = show(problem.where)
+    return f"{file}:{problem.at.line}: {where}{': ' if where else ''}{problem.message}"

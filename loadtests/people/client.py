@@ -7,7 +7,7 @@ a request that nobody counted. Knows HTTP/1.1 and gevent; knows nothing of Locus
 from typing import NamedTuple
 
 from gevent import socket, ssl
-from geventhttpclient.response import HTTPParseError, HTTPResponse
+from geventhttpclient.response import HTTPParseError, HTTPSocketResponse
 
 from vigil.loadtests.people.pacing import Clock
 from vigil.loadtests.runner.options import Target
@@ -78,21 +78,13 @@ class Connection:
         return quiet_s > IDLE_S_MAX or (not self._target.tls and _has_hung_up(connection))
 
     def _read(self, connection: socket.socket, method: str, sent_s: float) -> Answer:
-        response = HTTPResponse(method)
-        received_s = None
-        while not response.message_complete:
-            data = connection.recv(_READ_BYTES)
-            if not data and received_s is None:
-                raise ConnectionResetError("the server closed the connection")
-            response.feed(data)
-            if received_s is None and response.headers_complete:
-                received_s = self._clock()
-            if not data:
-                break
+        response = HTTPSocketResponse(connection, _READ_BYTES, method)  # reads up to the end of the headers
+        received_s = self._clock()
+        body = response.read()
         self._used_s = self._clock()
         if response.should_close():
             self.close()
-        return _answer(response, sent_s, received_s)
+        return _answer(response, body, sent_s, received_s)
 
 
 def connect(target: Target) -> socket.socket:
@@ -120,13 +112,13 @@ def _has_hung_up(connection: socket.socket) -> bool:
         connection.settimeout(TIMEOUT_S)
 
 
-def _answer(response: HTTPResponse, sent_s: float, received_s: float | None) -> Answer:
+def _answer(response: HTTPSocketResponse, body: bytes, sent_s: float, received_s: float) -> Answer:
     header = response.info().get
     return Answer(
         sent_s,
         received_s,
         response.status_code,
-        bytes(response._body_buffer),
+        body,
         _text(header("ratelimit")),
         _text(header("ratelimit-policy")),
         _text(header("retry-after")),

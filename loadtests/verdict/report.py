@@ -1,23 +1,22 @@
 """The report: one HTML file with the verdict, plots and tables; no network, no scripts, in light and dark.
 
-What it says is `verdict.py`'s; how it looks is `report.html`; how plots are drawn is `report_plot.py`.
+What it says is `verdict.py`'s; how it looks is `report.html`; how plots are drawn is the room scenarios' `plot.py`.
 """
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from vigil.loadtests.oracle.findings import KINDS, Course, Finding
 from vigil.loadtests.people.observation import SCOPES
-from vigil.loadtests.verdict import report_plot
 from vigil.loadtests.verdict import text as verdict_text
 from vigil.loadtests.verdict.percentiles import Histogram, Second
-from vigil.loadtests.verdict.report_plot import Band, Level, Line, Plot, Point, Ticks
 from vigil.loadtests.verdict.verdict import PERCENTS, Exit, Verdict, state
-from vigil.scenarios.reports import page
+from vigil.scenarios.reports import plot
+from vigil.scenarios.reports.plot import Band, Level, Line, Plot, Point, Ticks
+from vigil.server.docs import pages
 
 POINTS = 180
 PROOFS_MAX = 3  # of each kind for each limit; the JSON has more
@@ -44,8 +43,8 @@ class Row(NamedTuple):
 
 def html(verdict: Verdict, made_at: datetime) -> str:
     """The page as text. `made_at` is what the page says of its own date."""
-    return page.render(
-        _TEMPLATE,
+    return pages.render(
+        "loadtests/verdict/report.html",
         verdict=verdict,
         word=verdict.word.capitalize(),
         colour=_CLASSES.get(verdict.result, "failed"),
@@ -59,9 +58,6 @@ def html(verdict: Verdict, made_at: datetime) -> str:
         errors=sorted(verdict.generator.errors.items(), key=lambda error: -error[1]),
         text=verdict_text,
     )
-
-
-_TEMPLATE = Path(__file__).with_name("report.html")
 
 
 def _findings(verdict: Verdict) -> Iterator[Finding]:
@@ -90,6 +86,7 @@ def _measured(verdict: Verdict) -> Iterator[Figure]:
     x_max = float(max(1, verdict.measured.duration_s()))
     rates = Plot(
         "Requests per second over the run",
+        0.0,
         x_max,
         [
             Line("requests/s", "one", [_rate(stretch, stretch[2].response.count) for stretch in course]),
@@ -101,7 +98,7 @@ def _measured(verdict: Verdict) -> Iterator[Figure]:
         Line(f"p{percent:g}", colour, _percentiles(course, percent))
         for percent, colour in ((99.0, "three"), (50.0, "one"))
     ]
-    times = Plot("Response time over the run", x_max, lines, show=_axis_ms, scale="log")
+    times = Plot("Response time over the run", 0.0, x_max, lines, show=_axis_ms, scale="log")
     yield _figure(
         "Response time",
         "From when a request was due to the head of its answer. Logarithmic; a gap is a second without an answer.",
@@ -113,25 +110,26 @@ def _measured(verdict: Verdict) -> Iterator[Figure]:
         if any(stretch[2].refused[scope] for stretch in course)
     ]
     if refused:
-        plot = Plot("Refusals per second by limit", x_max, refused)
-        yield _figure("Refusals", "429s each second, by the limit that they name.", plot)
+        refusals = Plot("Refusals per second by limit", 0.0, x_max, refused)
+        yield _figure("Refusals", "429s each second, by the limit that they name.", refusals)
 
 
 def _course(course: Course) -> Figure:
     band = Band("in the window, at least and at most", "one", course.points)
-    plot = Plot(
+    window = Plot(
         f"Requests in one {course.scope}'s window over the run",
+        0.0,
         course.points[-1][0],
         bands=[band],
         levels=[Level(f"limit {course.limit}", "bad", course.limit.requests)],
         ticks=[Ticks("429", "bad", course.refusals)] if course.refusals else [],
     )
     note = f"The {course.scope} refused most, or busiest: {course.subject}. Session time."
-    return _figure(f"{course.scope.capitalize()} limit {course.limit}", note, plot)
+    return _figure(f"{course.scope.capitalize()} limit {course.limit}", note, window)
 
 
-def _figure(title: str, note: str, plot: Plot) -> Figure:
-    return Figure(title, note, plot, report_plot.svg(plot))
+def _figure(title: str, note: str, drawn: Plot) -> Figure:
+    return Figure(title, note, drawn, plot.svg(drawn))
 
 
 def _rate(stretch: tuple[int, int, Second], count: int) -> tuple[float, float]:

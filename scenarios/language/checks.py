@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from vigil.actors.agents.catalogue import DEMO_ID
+from vigil.actors.agents.yaml_positions import Where
 from vigil.actors.core.suggestion import did_you_mean
 from vigil.scenarios.language import durations
 from vigil.scenarios.language.paths import names_used
 from vigil.scenarios.language.script import REQUESTS, Script, Step
-
-Where = tuple[str | int, ...]
 
 GIVEN = frozenset({"n", "key"})  # names that need no step before them
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from vigil.scenarios.language import durations
+from vigil.scenarios.language.expectations import Matcher
 from vigil.scenarios.language.paths import MISSING, NoValue, fill
-from vigil.scenarios.language.script import Matcher
 from vigil.server.api.wire_time import epoch_ms, iso
 
 SHOWN_MAX = 300

@@ -13,28 +13,13 @@ from typing import Any, NamedTuple, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from yaml.constructor import SafeConstructor
 
+from vigil.actors.agents import yaml_positions
+from vigil.actors.agents.yaml_positions import Position, Problem, Where, nearest, show, text_of
 from vigil.scenarios.errors import ScenarioError
 from vigil.scenarios.language import checks
-from vigil.scenarios.language.checks import Where, close_to
+from vigil.scenarios.language.checks import close_to
 from vigil.scenarios.language.script import Script
-
-FILE_BYTES_MAX = 1024 * 1024
-DEPTH_MAX = 30
-
-
-class Position(NamedTuple):
-    """Counted from 1, as editors do."""
-
-    line: int
-    column: int
-
-
-class Problem(NamedTuple):
-    at: Position
-    where: Where
-    message: str
 
 
 class Located(NamedTuple):
@@ -46,7 +31,7 @@ class Located(NamedTuple):
 
     def position(self, where: Where) -> Position:
         """Where that part stands, or the nearest part around it that is written out."""
-        return _position(self.positions, where)
+        return nearest(self.positions, where)
 
 
 class BadScript(ScenarioError):
@@ -65,23 +50,21 @@ steps:
 
 def load(path: Path) -> Located:
     """The script of one file. Raises BadScript."""
-    return parse(_text(path), path)
+    return parse(text_of(path, BadScript), path)
 
 
 def parse(text: str, path: Path) -> Located:
     """The script in `text`, which is called `path` in errors. Raises BadScript."""
-    reader = _Reader()
+    document = yaml_positions.read(text, _Loader)
+    if document.problems:
+        raise _bad(path, document.problems)
     try:
-        values = reader.read(text)
-    except yaml.YAMLError as error:
-        raise _bad(path, [_syntax(text, error)]) from None
-    if reader.problems:
-        raise _bad(path, reader.problems)
-    try:
-        located = Located(Script.model_validate(values), path, reader.positions)
+        located = Located(Script.model_validate(document.value), path, document.positions)
     except ValidationError as error:
         # Not chained: a validator's traceback says nothing that these lines do not.
-        raise _bad(path, [_problem(reader.positions, fault) for fault in _faults(error)]) from None
+        raise _bad(
+            path, [document.problem(fault["loc"], _message(fault)) for fault in _faults(error)]
+        ) from None
     faults = [Problem(located.position(fault.where), *fault) for fault in checks.faults(located.script)]
     if faults:
         raise _bad(path, faults)
@@ -97,27 +80,6 @@ def scripts_of(paths: Iterable[Path]) -> list[Path]:
             raise BadScript(f"{path}: has no *.yaml files")
         found += inside
     return found
-
-
-def show(where: Where) -> str:
-    """`steps[3].expect.body` of a place."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
-    return text.removeprefix(".")
-
-
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(FILE_BYTES_MAX + 1)
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        raise BadScript(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BadScript(f"{path}:{line}: is not UTF-8 text") from None
-    if len(data) > FILE_BYTES_MAX:
-        raise BadScript(f"{path}: is longer than {FILE_BYTES_MAX} bytes")
-    return text
 
 
 def _bad(path: Path, problems: Iterable[Problem]) -> BadScript:
@@ -145,99 +107,11 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
 
-_PLAIN = frozenset(
-    f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null")
-)
-
-
-class _Reader:
-    """Walks the nodes of one document, noting where they stand and what is wrong."""
-
-    def __init__(self) -> None:
-        self.positions: dict[Where, Position] = {}
-        self.problems: list[Problem] = []
-
-    def read(self, text: str) -> Any:
-        """Raises YAMLError."""
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent):
-                self._note(event, (), f"the alias *{event.anchor} is not allowed: write it out")
-                return None
-            if depth > DEPTH_MAX:
-                self._note(event, (), f"nests deeper than {DEPTH_MAX} levels")
-                return None
-        node = yaml.compose(text, Loader=_Loader)
-        return None if node is None else self._value(node, ())
-
-    def _value(self, node: yaml.Node, where: Where) -> Any:
-        self.positions.setdefault(where, _start(node))
-        if node.tag not in _PLAIN:
-            self._note(node, where, f"has the tag {node.tag}, which is not allowed")
-            return None
-        if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, where)
-        if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*where, n)) for n, item in enumerate(node.value)]
-        return self._scalar(node, where)
-
-    def _mapping(self, node: yaml.MappingNode, where: Where) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = str(key_node.value)  # 201: 60 has a key that YAML takes for a number
-            if not isinstance(key_node, yaml.ScalarNode):
-                self._note(key_node, where, "has a key that is not text")
-            elif key in values:
-                first = self.positions[*where, key].line
-                self._note(key_node, (*where, key), f"is there twice, first in line {first}")
-            else:
-                self.positions[*where, key] = _start(key_node)
-                values[key] = self._value(value_node, (*where, key))
-        return values
-
-    def _scalar(self, node: yaml.Node, where: Where) -> Any:
-        try:
-            return SafeConstructor().construct_object(node)
-        except (yaml.YAMLError, ValueError, OverflowError):
-            self._note(node, where, "cannot be read: put it in quotes if it is text")
-            return None
-
-    def _note(self, node: yaml.Node | yaml.Event, where: Where, message: str) -> None:
-        self.problems.append(Problem(_start(node), where, message))
-
-
-def _start(node: Any) -> Position:
-    return Position(node.start_mark.line + 1, node.start_mark.column + 1)
-
-
-def _syntax(text: str, error: yaml.YAMLError) -> Problem:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return Problem(
-            Position(mark.line + 1, mark.column + 1), (), f"is not YAML: {error.problem or error.context}"
-        )
-    position = getattr(error, "position", 0)
-    at = Position(text.count("\n", 0, position) + 1, 1)
-    return Problem(at, (), "has a character that YAML does not allow")
-
-
-def _position(positions: Mapping[Where, Position], where: Where) -> Position:
-    while where not in positions and where:
-        where = where[:-1]
-    return positions.get(where, Position(1, 1))
-
-
 # --- what the models refuse
 
 
 def _faults(error: ValidationError) -> list[ErrorDetails]:
     return error.errors(include_url=False, include_input=False)
-
-
-def _problem(positions: Mapping[Where, Position], fault: ErrorDetails) -> Problem:
-    where = fault["loc"]
-    return Problem(_position(positions, where), where, _message(fault))
 
 
 def _message(fault: ErrorDetails) -> str:

@@ -19,7 +19,9 @@ from trio_websocket import (
 )
 
 from vigil.scenarios.errors import ScenarioError
-from vigil.scenarios.language.script import AgentBehaviour, Script, Settings, steps_of
+from vigil.scenarios.language.script import Script, steps_of
+from vigil.scenarios.language.settings import Settings
+from vigil.scenarios.language.verbs import AgentBehaviour
 from vigil.scenarios.play.api_key import api_key_fault
 from vigil.scenarios.play.targets import Target, Unreachable
 from vigil.scenarios.play.time_scale import HEADER, time_scale

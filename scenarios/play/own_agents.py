@@ -12,7 +12,7 @@ from typing import Any
 import h11
 import trio
 
-from vigil.scenarios.language.script import AgentBehaviour
+from vigil.scenarios.language.verbs import AgentBehaviour
 
 RECEIVE_BYTES = 65_536
 WELL = AgentBehaviour.model_validate("well")

@@ -17,7 +17,9 @@ import trio
 
 from vigil.actors.agents.catalogue import DEMO_ID
 from vigil.scenarios.errors import ScenarioError
-from vigil.scenarios.language.script import AgentBehaviour, Script, Settings, steps_of
+from vigil.scenarios.language.script import Script, steps_of
+from vigil.scenarios.language.settings import Settings
+from vigil.scenarios.language.verbs import AgentBehaviour
 from vigil.scenarios.play import tied
 from vigil.scenarios.play.live import LiveTarget, http_client
 from vigil.scenarios.play.own_agents import OwnAgents, running_agents

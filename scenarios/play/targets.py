@@ -14,7 +14,9 @@ from vigil.actors.core.errors import AgentFailed
 from vigil.actors.core.quotas import Limit
 from vigil.actors.runtime.creation import Rules
 from vigil.scenarios.errors import ScenarioError
-from vigil.scenarios.language.script import AgentBehaviour, Script, Settings
+from vigil.scenarios.language.script import Script
+from vigil.scenarios.language.settings import Settings
+from vigil.scenarios.language.verbs import AgentBehaviour
 from vigil.scenarios.virtual.in_process import KEY, START_MS, InProcessServer, virtual_plan
 from vigil.server.front.direct import Answer
 

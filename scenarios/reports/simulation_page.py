@@ -7,19 +7,17 @@ network and no script: the file is all there is.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from vigil.scenarios.language import durations
-from vigil.scenarios.reports import page as pages
 from vigil.scenarios.reports import plot
-from vigil.scenarios.reports.plot import Line, Plot, Span
+from vigil.scenarios.reports.plot import Layer, Line, Plot, Span
 from vigil.scenarios.simulation.faults.plan import Band
 from vigil.scenarios.simulation.outcome import Exchange, Failure, Outcome
+from vigil.server.docs import pages
 
-_TEMPLATE = Path(__file__).with_name("simulation_page.html")
 WIDE = 1120
 POINTS = 144  # of a plot over the whole day
 STACKED = 5  # operations that have a colour of their own; the others share one
@@ -78,7 +76,7 @@ def page(outcome: Outcome) -> str:
     """The page as text."""
     moments = list(_moments(outcome))
     return pages.render(
-        _TEMPLATE,
+        "scenarios/reports/simulation_page.html",
         outcome=outcome,
         failure=outcome.violation,
         failed=_failed(outcome, outcome.violation) if outcome.violation else None,
@@ -139,17 +137,27 @@ def _overview(outcome: Outcome) -> Figure:
         for each in (span, span._replace(row=kinds.index(span.name)))
     ]
     live = [Line("live sessions", "one", _course(outcome.live_sessions, day, 2 * POINTS))]
-    drawn = Plot("Live sessions and faults", *_seconds(day), lines=live, spans=spans, rows=kinds, width=WIDE)
+    drawn = Plot(
+        "Live sessions and faults",
+        *_seconds(day),
+        lines=live,
+        spans=spans,
+        rows=kinds,
+        width=WIDE,
+        show_time=plot.time_of_day,
+    )
     return Figure("Live sessions", "How many there were each minute, and what was wrong meanwhile.", drawn)
 
 
 def _stacked(title: str, note: str, counts: Mapping[str, Sequence[int]], day: Stretch) -> Figure:
     courses = {name: _course(series, day, POINTS) for name, series in _largest(counts).items()}
-    stacks = [
-        Line(name, colour, points)
+    layers = [
+        Layer(name, colour, points)
         for (name, points), colour in zip(courses.items(), (*_COLOURS, _OTHER), strict=False)
     ]
-    return Figure(title, note, Plot(f"{title} over the day", *_seconds(day), stacks=stacks))
+    return Figure(
+        title, note, Plot(f"{title} over the day", *_seconds(day), layers=layers, show_time=plot.time_of_day)
+    )
 
 
 def _largest(counts: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
@@ -293,7 +301,9 @@ def _around(outcome: Outcome, title: str, note: str, stretch: Stretch, marks: Se
         Line("429s a minute", "two", _course(refusals, stretch, points)),
     ]
     spans = [*_spans(outcome.bands, stretch), *marks]
-    return Figure(title, note, Plot(title, *_seconds(stretch), lines=lines, spans=spans))
+    return Figure(
+        title, note, Plot(title, *_seconds(stretch), lines=lines, spans=spans, show_time=plot.time_of_day)
+    )
 
 
 def _sum(counts: Mapping[str, Sequence[int]]) -> list[int]:
@@ -308,7 +318,7 @@ def _end(group: Sequence[Exchange]) -> int:
 
 
 def _clock(ms: int) -> str:
-    return plot.clock(ms // 1000)
+    return plot.time_of_day(ms // 1000)
 
 
 def _status(status: int) -> str:

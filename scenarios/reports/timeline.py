@@ -6,15 +6,13 @@ What a play's drawing is made of is `timeline_lanes`'; how it is drawn is `timel
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from vigil.scenarios.language import durations
 from vigil.scenarios.play.results import Judged, Play, Verdict
-from vigil.scenarios.reports import page as pages
 from vigil.scenarios.reports.timeline_lanes import drawing
+from vigil.server.docs import pages
 
-_TEMPLATE = Path(__file__).with_name("timeline.html")
 OPEN_MAX = 3  # failed plays that are open when the page is
 _ORDER: dict[Verdict, int] = {"failed": 0, "held": 1, "skipped": 2}
 
@@ -37,7 +35,7 @@ def page(plays: Sequence[Play]) -> str:
     ordered = sorted(plays, key=lambda play: _ORDER[play.verdict])
     entries = [_entry(number, play) for number, play in enumerate(ordered, 1)]
     return pages.render(
-        _TEMPLATE,
+        "scenarios/reports/timeline.html",
         entries=entries,
         counts=Counter(play.verdict for play in plays),
         facts=list(_facts(plays)),

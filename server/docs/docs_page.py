@@ -72,14 +72,15 @@ class Group(NamedTuple):
 
 def page(document: Json) -> Page:
     """Render the document, and allow the page what stands in it and nothing else."""
-    return pages.render(
-        "docs_page.html",
+    html = pages.render(
+        "server/docs/docs_page.html",
         info=document["info"],
         groups=_groups(document),
         failures=_all_failures(document),
         common=[_parameter(document["components"]["parameters"][name]) for name in _EVERYWHERE],
         headers=document["components"]["headers"],
     )
+    return pages.with_policy(html)
 
 
 # --- what there is to show

@@ -1,6 +1,8 @@
-"""Pages that the server shows to people: one file each, with a policy that allows what stands in it and nothing else.
+"""Pages in one file: a template, with its styles and its script inside. It knows no contents.
 
-All look alike: `page.css` and `page.js` are included in each. It knows no contents.
+All pages look alike: those of the server extend `page.html`, those of reports in the rooms to the right extend
+`scenarios/reports/report.html`, which extends it too. Templates are named by their path from the folder of the rooms.
+Texts come from scripts and servers, so everything is escaped, and what UTF-8 cannot carry becomes a question mark.
 """
 
 import re
@@ -15,17 +17,19 @@ from markupsafe import Markup, escape
 
 
 class Page(NamedTuple):
+    """A page that a server shows, with a policy that allows what stands in it and nothing else."""
+
     html: bytes
     policy: str  # its Content-Security-Policy
 
 
-def render(template: str, **values: Any) -> Page:
-    """A page from a template that stands beside this file."""
+def render(template: str, **values: Any) -> str:
+    """The page as text that can be written in UTF-8. `template` is a path such as `server/docs/welcome.html`."""
     html = _environment().get_template(template).render(**values)
-    return Page(html.encode(), _policy(html))
+    return html.encode("utf-8", "replace").decode()
 
 
-def _policy(html: str) -> str:
+def with_policy(html: str) -> Page:
     own = {name: _inline_hash(html, tag) for name, tag in (("style-src", "style"), ("script-src", "script"))}
     allowed = {
         "default-src": "'none'",
@@ -34,7 +38,8 @@ def _policy(html: str) -> str:
         "base-uri": "'none'",
         "form-action": "'none'",
     }
-    return "; ".join(f"{name} {source}" for name, source in allowed.items()) + "; frame-ancestors 'none'"
+    policy = "; ".join(f"{name} {source}" for name, source in allowed.items()) + "; frame-ancestors 'none'"
+    return Page(html.encode(), policy)
 
 
 def _inline_hash(html: str, tag: str) -> str:
@@ -54,7 +59,7 @@ def _paragraphs(text: str) -> list[str]:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parents[2]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -41,7 +41,8 @@ def is_wanted(request: Request) -> bool:
 
 @cache
 def page() -> Page:
-    return pages.render("welcome.html", links=LINKS, base=BASE, version=version("vigil-sessions"))
+    html = pages.render("server/docs/welcome.html", links=LINKS, base=BASE, version=version("vigil-sessions"))
+    return pages.with_policy(html)
 
 
 def _wants_html(accept: str) -> bool:

@@ -164,10 +164,17 @@ def test_a_request_without_an_answer_is_told_and_never_sent_again() -> None:
         connection = Connection(target, time.monotonic)
         status, error = ask(connection)
         assert status == 0
-        assert error.startswith("no answer: ConnectionResetError")
+        assert error.startswith("no answer: HTTPConnectionClosed")
         assert len(heard) == 1
         assert ask(connection) == (200, "")
         connection.close()
+
+
+def test_an_answer_that_breaks_off_is_no_answer() -> None:
+    with server_saying([OK[:-1]]) as (target, _):
+        status, error = ask(Connection(target, time.monotonic))
+    assert status == 0
+    assert error.startswith("no answer: HTTPParseError")
 
 
 def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced() -> None:

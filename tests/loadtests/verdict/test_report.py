@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime
 
-import pytest
 from selectolax.lexbor import LexborHTMLParser
 
 from tests.loadtests.verdict.test_verdict import EXACT, MEASURED, NOTHING, OVER, RUN
@@ -11,7 +10,6 @@ from vigil.loadtests.oracle.findings import Limits
 from vigil.loadtests.oracle.oracle import Oracle
 from vigil.loadtests.verdict.percentiles import Measurements
 from vigil.loadtests.verdict.report import html
-from vigil.loadtests.verdict.report_plot import Level, Line, Plot, clock, svg
 from vigil.loadtests.verdict.thresholds import parse
 from vigil.loadtests.verdict.verdict import Ending, Generator, Verdict
 
@@ -79,17 +77,6 @@ def test_an_incomplete_run_has_its_own_word_and_colour() -> None:
     assert texts(Verdict(run, EXACT, MEASURED, []), "h1 .held, h1 .failed") == []
 
 
-def test_a_line_has_a_gap_where_nothing_was_measured_and_a_dot_for_a_point_alone() -> None:
-    line = Line("p99", "one", [(0, 1.0), (1, 2.0), (2, None), (3, 2.0), (4, None)])
-    drawing = str(svg(Plot("a plot", 4.0, [line])))
-    path = re.search(r'class="line one" d="([^"]*)"', drawing)
-    assert path is not None
-    first, alone = path[1].split("M")[1:]
-    assert first.count("L") == 1
-    assert alone.endswith("h0")
-    assert "p99: -" in drawing
-
-
 def test_the_page_draws_no_percentiles_through_seconds_without_an_answer() -> None:
     measured = Measurements()
     for second in (0.0, 1.0, 2.0, 7.0, 8.0):
@@ -100,27 +87,3 @@ def test_the_page_draws_no_percentiles_through_seconds_without_an_answer() -> No
     assert lines[0] is not None
     assert lines[0].count("M") == 2
     assert measured.duration_s() == 12
-
-
-def test_a_plot_stays_inside_its_frame() -> None:
-    line = Line("x", "one", [(0, 0.0), (30, 77.0), (60, 59.0)])
-    drawing = str(svg(Plot("a plot", 60.0, [line], levels=[Level("limit", "bad", 60)])))
-    points = re.search(r'class="line one" d="M([^"]*)"', drawing)
-    assert points is not None
-    for point in points[1].split("L"):
-        x, y = map(float, point.split())
-        assert 0 <= x <= 560
-        assert 0 <= y <= 200
-
-
-@pytest.mark.parametrize("value", [1e-9, 0.3, 7, 99, 100, 101, 5000, 123_456])
-def test_axes_have_few_round_figures(value: float) -> None:
-    drawing = str(svg(Plot("a plot", 10.0, [Line("x", "one", [(0, 0.0), (10, value)])])))
-    assert 3 <= drawing.count('class="grid"') <= 8
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0 s"), (0.5, "0.5 s"), (60, "1:00"), (150, "2:30"), (3900, "1:05:00")]
-)
-def test_times_on_the_axis_are_short(seconds: float, shown: str) -> None:
-    assert clock(seconds) == shown

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from vigil.scenarios.language.expectations import Matcher
 from vigil.scenarios.language.matchers import Moment, judge, judge_header
 from vigil.scenarios.language.paths import MISSING, NoValue, fill, look
-from vigil.scenarios.language.script import Matcher
 
 START = 1_795_338_000_000  # 2026-11-22T09:00:00.000Z
 NAMES = {"talk": {"expiresAt": "2026-11-22T09:30:00.000Z", "n": 5}, "id": "abc"}

@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
-from vigil.scenarios.reports.plot import Line, Plot, Span, clock, svg
 from vigil.scenarios.reports.simulation_page import page
 from vigil.scenarios.simulation.faults.plan import Band
 from vigil.scenarios.simulation.outcome import Evidence, Exchange, Failure, Outcome, Settings
@@ -220,38 +219,3 @@ def test_operations_beyond_the_largest_share_one_colour() -> None:
     many = {f"operation-{n}": [n] * 120 for n in range(1, 9)}
     found = texts(replace(OUTCOME, requests_by_minute=many), ".figures .legend")
     assert found[0] == "operation-8operation-7operation-6operation-5operation-4others"
-
-
-# --- plots
-
-
-def test_stacked_lines_stand_on_each_other_and_stay_inside() -> None:
-    stacks = [Line("a", "one", [(0, 4.0), (60, 6.0)]), Line("b", "two", [(0, 5.0), (60, 1.0)])]
-    whole = Line("whole", "bad", [(0, 9.0), (60, 7.0)])
-    drawing = str(svg(Plot("a plot", 0.0, 60.0, stacks=stacks, lines=[whole])))
-    lower, upper, line = (
-        [tuple(map(float, point.split())) for point in path.split("L")]
-        for path in re.findall(r'class="(?:stack|line) \w+" d="M([^Z"]*)', drawing)
-    )
-    assert upper[2:] == lower[1::-1]  # the second begins where the first ends
-    assert upper[:2] == line
-    assert all(0 <= x <= 560 and 0 <= y <= 190 for x, y in lower + upper)
-
-
-def test_a_span_outside_the_plot_is_cut_at_its_edge() -> None:
-    drawing = str(svg(Plot("a plot", 60.0, 120.0, spans=[Span("late", "bad", 100.0, 9000.0)])))
-    (place,) = re.findall(r'class="span bad" x="([\d.]+)" y="\d+" width="([\d.]+)"', drawing)
-    assert sum(map(float, place)) <= 560
-
-
-@pytest.mark.parametrize("value", [1, 7, 99, 100, 101, 5000, 123_456])
-def test_axes_have_few_round_figures(value: float) -> None:
-    drawing = str(svg(Plot("a plot", 0.0, 10.0, lines=[Line("x", "one", [(0, 0.0), (10, value)])])))
-    assert 3 <= drawing.count('class="grid"') <= 8
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "00:00"), (3660, "01:01"), (93_600, "26:00"), (3661, "01:01:01")]
-)
-def test_times_of_the_day_are_hours_and_minutes(seconds: float, shown: str) -> None:
-    assert clock(seconds) == shown

@@ -56,9 +56,7 @@ IDS = {attributes["id"] for _, attributes in READER.tags if "id" in attributes}
 def test_every_route_has_its_place_with_method_path_and_summary() -> None:
     assert {openapi.operation_id(route) for route in ROUTES} <= IDS
     for route in ROUTES:
-        article = HTML.partition(f'<article id="{openapi.operation_id(route)}">')[2].partition("</article>")[
-            0
-        ]
+        article = HTML.partition(f'<article id="{openapi.operation_id(route)}"')[2].partition("</article>")[0]
         assert f">{route.method}<" in article
         assert f">{route.path}<" in article
         assert f">{route.summary.replace(chr(39), '&#39;')}<" in article
