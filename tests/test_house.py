@@ -14,17 +14,7 @@ STILL_LONGER = {  # to be split; a file that is short enough again has to leave 
     "actors/turns/turns.py",
     "scenarios/reports/timeline.js",
     "scenarios/simulation/people.py",
-    "server/ops/settings.py",
     "tests/actors/agents/test_agents_openai.py",
-    "tests/contract/sessions/test_lifecycle.py",
-    "tests/contract/sessions/test_messages.py",
-    "tests/contract/sessions/test_transports.py",
-    "tests/server/cli/test_command_line.py",
-    "tests/server/front/test_events_socket.py",
-    "tests/server/http/test_protocols.py",
-    "tests/server/input/test_schemas.py",
-    "tests/server/ops/test_keys.py",
-    "tests/server/ops/test_settings.py",
 }
 LARGE_FOLDERS = {"scenarios/library"}  # one script a rule, all in the folder that `vigil replay` is given
 SUFFIXES = {".py", ".html", ".css", ".js"}

@@ -17,20 +17,20 @@ from vigil.server.api.auth import SCOPES
 from vigil.server.cli.argument_types import duration
 from vigil.server.cli.parser import Parser
 from vigil.server.http.addresses import UNIX
-from vigil.server.ops import build, layers
+from vigil.server.ops import build
 from vigil.server.ops.keys import (
     ENVIRONMENT_KEY,
     clear_key_file,
     has_clear_key,
-    keys_table,
     new_key,
     revoke_key,
     rotate_key,
-    shown,
 )
-from vigil.server.ops.setting_rows import SETTINGS, Setting
-from vigil.server.ops.settings import Settings
+from vigil.server.ops.keys_table import keys_table, shown
 from vigil.server.ops.token_secrets import KEEP_DEFAULT, rotate_secret
+from vigil.server.settings import layers
+from vigil.server.settings.rows import SETTINGS, Setting
+from vigil.server.settings.settings import Settings
 
 
 class Command(NamedTuple):

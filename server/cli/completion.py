@@ -11,7 +11,7 @@ from typing import Any
 import shtab
 
 from vigil.server.cli.command_line import ChosenParser
-from vigil.server.ops.setting_rows import SETTINGS
+from vigil.server.settings.rows import SETTINGS
 
 SHELLS = ("bash", "zsh", "fish")
 

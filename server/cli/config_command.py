@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 from vigil.server.cli import ends
 from vigil.server.cli.command_line import add_serve_arguments, typed_settings
-from vigil.server.ops import layers
-from vigil.server.ops.setting_rows import SETTINGS, Setting
-from vigil.server.ops.settings import Settings
-from vigil.server.ops.settings_loading import load_settings, unknown_variables
+from vigil.server.settings import layers
+from vigil.server.settings.loading import load_settings, unknown_variables
+from vigil.server.settings.rows import SETTINGS, Setting
+from vigil.server.settings.settings import Settings
 
 HIDDEN = "(not shown)"
 

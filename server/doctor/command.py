@@ -12,11 +12,11 @@ from vigil.actors.core.errors import VigilError
 from vigil.server.cli.command_line import add_place_arguments, typed_settings
 from vigil.server.doctor import hard, machine, service
 from vigil.server.doctor.findings import Finding, broken, exit_code, good, text, warning
-from vigil.server.ops import layers
 from vigil.server.ops.data_dir import read_file
 from vigil.server.ops.keys import clear_key_file
-from vigil.server.ops.settings import Settings
-from vigil.server.ops.settings_loading import SettingsError, load_settings, unknown_variables
+from vigil.server.settings import layers
+from vigil.server.settings.loading import SettingsError, load_settings, unknown_variables
+from vigil.server.settings.settings import Settings
 
 
 class DoctorError(VigilError):

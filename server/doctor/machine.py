@@ -19,7 +19,7 @@ from vigil.actors.agents import catalogue
 from vigil.actors.agents.catalogue import CatalogueError
 from vigil.server.doctor.findings import Finding, broken, good, warning
 from vigil.server.ops.keys import KeysError, read_keys
-from vigil.server.ops.settings import Settings
+from vigil.server.settings.settings import Settings
 
 _DESCRIPTORS_FEW = 4096
 _FSYNCS = 20

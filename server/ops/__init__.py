@@ -1,4 +1,4 @@
-"""What somebody who runs a server sees: settings, keys, files, logs, metrics, health, start and stop.
+"""What somebody who runs a server sees: keys, files, logs, metrics, health, start and stop.
 
 Owns the process around a site.
 Refuses to know single requests.

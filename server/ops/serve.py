@@ -44,8 +44,8 @@ from vigil.server.ops.data_dir import (
 )
 from vigil.server.ops.keys import KeyRing, ensure_default_key
 from vigil.server.ops.reloading import Reloading
-from vigil.server.ops.settings import Settings
 from vigil.server.recording import recorder as recording
+from vigil.server.settings.settings import Settings
 
 log = structlog.get_logger()
 

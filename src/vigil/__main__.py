@@ -20,9 +20,9 @@ def _serve(arguments: "Namespace") -> int:
     import os
 
     from vigil.server.cli.command_line import typed_settings
-    from vigil.server.ops import layers
     from vigil.server.ops.serve import serve
-    from vigil.server.ops.settings_loading import load_settings, unknown_variables
+    from vigil.server.settings import layers
+    from vigil.server.settings.loading import load_settings, unknown_variables
 
     files = layers.read(vars(arguments).get("config"), os.environ)
     for warning in (*unknown_variables(os.environ), *files.warnings):

@@ -79,7 +79,7 @@ def test_the_signal_is_heard_before_anything_runs(tmp_path: Path) -> None:
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as server:
         assert server.stderr is not None
         for line in server.stderr:
-            if "vigil.server.ops.settings" in line:
+            if "vigil.server.settings.settings" in line:
                 break
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             server.send_signal(number)

@@ -19,7 +19,7 @@ import yaml
 from tests.process import BASE, KEY, ServerProcess
 from vigil.server.api.routes import ROUTES
 from vigil.server.ops import build
-from vigil.server.ops.setting_rows import SETTINGS
+from vigil.server.settings.rows import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"

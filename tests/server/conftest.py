@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from tests.server.apps import Gate, gated
 from vigil.server.http.listener import Endpoint
-from vigil.server.ops.setting_rows import SETTINGS
+from vigil.server.settings.rows import SETTINGS
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from vigil.server.cli.command_line import (
 )
 from vigil.server.ops.data_dir import open_data_dir
 from vigil.server.ops.keys import clear_key_file, ensure_default_key, new_key, read_keys
-from vigil.server.ops.setting_rows import SETTINGS
-from vigil.server.ops.settings_loading import load_settings
+from vigil.server.settings.loading import load_settings
+from vigil.server.settings.rows import SETTINGS
 
 TODAY = date(2026, 11, 22)
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)

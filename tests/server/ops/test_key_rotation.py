@@ -21,11 +21,11 @@ from vigil.server.ops.keys import (
     KeysError,
     ensure_default_key,
     has_clear_key,
-    keys_table,
     new_key,
     read_keys,
     rotate_key,
 )
+from vigil.server.ops.keys_table import keys_table
 from vigil.server.ops.token_secrets import follow, rotate_secret, secrets_in_force
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)

@@ -18,11 +18,11 @@ from vigil.server.ops.keys import (
     ensure_default_key,
     has_clear_key,
     keys_file,
-    keys_table,
     new_key,
     read_keys,
     revoke_key,
 )
+from vigil.server.ops.keys_table import keys_table
 
 pytestmark = pytest.mark.usefixtures("loose_umask")
 

@@ -7,9 +7,9 @@ import pytest
 
 from tests.process import running_server
 from vigil import __main__ as vigil
-from vigil.server.ops import layers
-from vigil.server.ops.setting_rows import SETTINGS
-from vigil.server.ops.settings_loading import SettingsError, load_settings
+from vigil.server.settings import layers
+from vigil.server.settings.loading import SettingsError, load_settings
+from vigil.server.settings.rows import SETTINGS
 
 
 @pytest.fixture(autouse=True)

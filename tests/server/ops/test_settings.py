@@ -8,8 +8,8 @@ import pytest
 from tests.server.ops.typed import FLAGS, refusal, typed
 from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutConfig
-from vigil.server.ops.setting_rows import SETTINGS
-from vigil.server.ops.settings_loading import SettingsError, load_settings, unknown_variables
+from vigil.server.settings.loading import SettingsError, load_settings, unknown_variables
+from vigil.server.settings.rows import SETTINGS
 
 pytestmark = pytest.mark.usefixtures("own_environment")
 

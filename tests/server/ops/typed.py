@@ -12,9 +12,9 @@ from vigil.server.cli.command_line import (
     typed_settings,
 )
 from vigil.server.cli.parser import Parser
-from vigil.server.ops.setting_rows import SETTINGS
-from vigil.server.ops.settings import Settings
-from vigil.server.ops.settings_loading import load_settings
+from vigil.server.settings.loading import load_settings
+from vigil.server.settings.rows import SETTINGS
+from vigil.server.settings.settings import Settings
 
 FLAGS = [row for row in SETTINGS if row.flag is not None]
 

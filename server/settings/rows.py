@@ -4,7 +4,7 @@ from typing import Literal, NamedTuple, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from vigil.server.ops.settings import About, Settings
+from vigil.server.settings.settings import About, Settings
 
 
 class Setting(NamedTuple):

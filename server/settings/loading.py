@@ -15,8 +15,8 @@ from pydantic import (
 
 from vigil.actors.core.errors import VigilError
 from vigil.actors.core.suggestion import did_you_mean
-from vigil.server.ops.setting_rows import SETTINGS, Setting
-from vigil.server.ops.settings import Settings
+from vigil.server.settings.rows import SETTINGS, Setting
+from vigil.server.settings.settings import Settings
 
 
 class SettingsError(VigilError):

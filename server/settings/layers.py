@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from dotenv import dotenv_values
 
 from vigil.actors.core.suggestion import did_you_mean
-from vigil.server.ops.setting_rows import SETTINGS
-from vigil.server.ops.settings_loading import SettingsError, unknown_variables
+from vigil.server.settings.loading import SettingsError, unknown_variables
+from vigil.server.settings.rows import SETTINGS
 
 CONFIG_VARIABLE = "VIGIL_CONFIG"
 DOTENV = Path(".env")

@@ -1,7 +1,7 @@
 """Every setting of `vigil serve`: name, environment variable, default, unit, range, help text.
 
 One model; flags, help, the table of docs/settings.md and the texts of errors are read from it
-(`server.ops.setting_rows`). It refuses to know where values come from (`server.ops.settings_loading`).
+(`server.settings.rows`). It refuses to know where values come from (`server.settings.loading`).
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from vigil.actors.core.records import TimeoutConfig
-from vigil.server.ops.setting_values import (
+from vigil.server.settings.values import (
     STORE,
     NamedPath,
     RateLimit,
