@@ -5,7 +5,6 @@ waiting -> started -> answered, failed or cancelled; a restart runs a started on
 retried one (spec section 4). One that need not wait is started from the first, in the commit of its message.
 """
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -28,6 +27,7 @@ from vigil.actors.core.errors import (
 from vigil.actors.core.records import Message, Session, State, TurnState
 from vigil.actors.hub.hub import Chunk, Hub
 from vigil.actors.stores.base import OWED, Store
+from vigil.actors.turns.owed import Owed, Queue, Speech
 from vigil.actors.turns.times import TurnTimes
 
 log = structlog.get_logger()
@@ -63,77 +63,6 @@ Cancel = tuple[CancelTurn, Callback[Transition]]
 """A cancel, and who hears of it: what an actor is told."""
 
 
-class _Speech:
-    """What an agent says in a turn. All that it says before anybody else runs is handed out as one chunk: a burst
-    of small pieces, as they come out of one read of a socket, is no reason to cut those who listen."""
-
-    __slots__ = ("_hand_out", "_handed_out", "_is_cut", "_pieces", "_soon")
-
-    def __init__(self, hand_out: Callable[[str], None]) -> None:
-        self._hand_out = hand_out
-        self._handed_out: list[str] = []
-        self._is_cut = False
-        self._pieces: list[str] = []
-        self._soon = trio.lowlevel.current_trio_token().run_sync_soon
-
-    def say(self, piece: str) -> None:
-        if piece and not self._pieces:
-            self._soon(self.flush)
-        if piece:
-            self._pieces.append(piece)
-
-    def flush(self) -> None:
-        pieces, self._pieces = self._pieces, []
-        if pieces and not self._is_cut:
-            chunk = "".join(pieces)
-            self._handed_out.append(chunk)
-            self._hand_out(chunk)
-
-    def cut(self) -> str:
-        """Nothing more is handed out. Gives all that was."""
-        self._is_cut = True
-        return "".join(self._handed_out)
-
-
-class _Owed:
-    """A message that waits for its answer.
-
-    `begins_as` is the state its turn takes when it begins: "" for it has begun. `message` is None for one that waits
-    far behind: many of them, with all that people attach, are not kept twice.
-    """
-
-    __slots__ = ("begins_as", "created_at", "end", "end_committed", "id", "message", "scope", "speech")
-
-    def __init__(self, id: str, created_at: int, begins_as: TurnState, message: Message | None) -> None:  # noqa: A002
-        self.id = id
-        self.created_at = created_at
-        self.begins_as = begins_as
-        self.message = message
-        self.scope = trio.CancelScope()  # of its turn
-        self.speech: _Speech | None = None  # once the agent is asked
-        self.end: TurnState = ""  # the one of TURN_ENDS that the actor was asked to commit
-        self.end_committed: trio.Event | None = None  # set with the end of a turn that was cancelled
-
-    def over(self) -> None:
-        """Its end is committed."""
-        if self.end_committed is not None:
-            self.end_committed.set()
-
-
-class _Queue:
-    __slots__ = ("claimed", "owed", "scope", "working")
-
-    def __init__(self) -> None:
-        self.owed: deque[_Owed] = deque()
-        self.claimed = 0  # sends that are not committed yet
-        self.working = False
-        self.scope = trio.CancelScope()  # of the task that works it off, a new one each time it starts
-
-    def is_changing(self) -> bool:
-        """Whether a message or the end of a turn is being committed."""
-        return self.claimed > 0 or any(owed.end for owed in self.owed)
-
-
 class Claim(NamedTuple):
     """Room for a turn, whose message is stored with `state`; `release` it when the send's fate is known."""
 
@@ -166,7 +95,7 @@ class Turns:
         self._hub = hub
         self._new_id = new_id
         self._nursery = nursery
-        self._queues: dict[str, _Queue] = {}
+        self._queues: dict[str, Queue] = {}
         self.times = TurnTimes()
 
     def use_agents(self, agents: Mapping[str, AgentEntry]) -> None:
@@ -191,7 +120,7 @@ class Turns:
 
         One that `interrupts` waits for nobody.
         """
-        queue = self._queues.setdefault(session_id, _Queue())
+        queue = self._queues.setdefault(session_id, Queue())
         waiting = 0 if interrupts else len(queue.owed) + queue.claimed
         if waiting > WAITING_MAX:  # the first of them does not wait, it runs
             raise Overloaded("Too many messages wait for this session's agent")
@@ -199,7 +128,7 @@ class Turns:
         queue.claimed += 1
         return Claim(state, partial(self._release, session_id, queue))
 
-    def _release(self, session_id: str, queue: _Queue) -> None:
+    def _release(self, session_id: str, queue: Queue) -> None:
         queue.claimed -= 1
         self._drop_if_idle(session_id, queue)
 
@@ -212,9 +141,9 @@ class Turns:
         self._submit(actor, message, _AFTER_RESTART[state])
 
     def _submit(self, actor: Committer, message: Message, begins_as: TurnState) -> None:
-        queue = self._queues.setdefault(actor.state.id, _Queue())
+        queue = self._queues.setdefault(actor.state.id, Queue())
         held = message if len(queue.owed) < HELD_MAX else None
-        queue.owed.append(_Owed(message.id, message.created_at, begins_as, held))
+        queue.owed.append(Owed(message.id, message.created_at, begins_as, held))
         if not queue.working:
             queue.working = True
             queue.scope = trio.CancelScope()
@@ -266,14 +195,14 @@ class Turns:
         owed = queue.owed if queue is not None else ()
         return [self._cancellation(actor, one, _ignore) for one in owed]
 
-    def _find(self, session_id: str, message_id: str) -> _Owed | None:
+    def _find(self, session_id: str, message_id: str) -> Owed | None:
         queue = self._queues.get(session_id)
         return next((owed for owed in queue.owed if owed.id == message_id), None) if queue else None
 
-    def _tell_to_cancel(self, actor: Committer, owed: _Owed, on_result: Callback[Transition]) -> None:
+    def _tell_to_cancel(self, actor: Committer, owed: Owed, on_result: Callback[Transition]) -> None:
         actor.tell(*self._cancellation(actor, owed, on_result), always=True)
 
-    def _cancellation(self, actor: Committer, owed: _Owed, on_result: Callback[Transition]) -> Cancel:
+    def _cancellation(self, actor: Committer, owed: Owed, on_result: Callback[Transition]) -> Cancel:
         """Stops the turn and what it says. Its end has to be asked of the actor at once."""
         owed.end = "cancelled"
         if owed.end_committed is None:
@@ -284,7 +213,7 @@ class Turns:
         return command, partial(self._cancelled, actor, owed, on_result)
 
     def _cancelled(
-        self, actor: Committer, owed: _Owed, on_result: Callback[Transition], outcome: Transition | Exception
+        self, actor: Committer, owed: Owed, on_result: Callback[Transition], outcome: Transition | Exception
     ) -> None:
         """A turn that was stopped stays stopped: what could not be committed is tried again, whoever asks."""
         if isinstance(outcome, StoreUnavailable | Overloaded):
@@ -292,7 +221,7 @@ class Turns:
             self._nursery.start_soon(self._cancel_later, actor, owed)
         on_result(outcome)
 
-    async def _cancel_later(self, actor: Committer, owed: _Owed) -> None:
+    async def _cancel_later(self, actor: Committer, owed: Owed) -> None:
         await trio.sleep(RETRY_S)
         if not owed.end and self._find(actor.state.id, owed.id) is owed:
             self._tell_to_cancel(actor, owed, _ignore)
@@ -305,7 +234,7 @@ class Turns:
         if queue is not None:
             queue.scope.cancel()
 
-    async def _work(self, actor: Committer, queue: _Queue, scope: trio.CancelScope) -> None:
+    async def _work(self, actor: Committer, queue: Queue, scope: trio.CancelScope) -> None:
         with scope:
             while queue.owed:
                 owed = queue.owed[0]
@@ -316,12 +245,12 @@ class Turns:
             queue.working = False
             self._drop_if_idle(actor.state.id, queue)
 
-    def _drop_if_idle(self, session_id: str, queue: _Queue) -> None:
+    def _drop_if_idle(self, session_id: str, queue: Queue) -> None:
         is_idle = not queue.owed and not queue.claimed and not queue.working
         if is_idle and self._queues.get(session_id) is queue:
             del self._queues[session_id]
 
-    async def _take_turn(self, actor: Committer, owed: _Owed) -> None:
+    async def _take_turn(self, actor: Committer, owed: Owed) -> None:
         try:
             reply = await self._begin(actor, owed)
         except AgentFailed as failure:
@@ -332,7 +261,7 @@ class Turns:
             answer = Answer(self._new_id(), content, metadata, owed.created_at, finish_reason)
             await _commit(actor, answer, owed, "answered")
 
-    async def _begin(self, actor: Committer, owed: _Owed) -> Reply:
+    async def _begin(self, actor: Committer, owed: Owed) -> Reply:
         if owed.begins_as == "failed":
             raise AgentFailed("The agent was interrupted twice while it answered")
         if owed.begins_as:
@@ -354,13 +283,13 @@ class Turns:
                 log.exception("a message that waited for its turn cannot be read", session_key=key)
                 raise AgentFailed("The message could not be read any more") from None
 
-    async def _ask_agent(self, actor: Committer, owed: _Owed, message: Message) -> Reply:
+    async def _ask_agent(self, actor: Committer, owed: Owed, message: Message) -> Reply:
         session = actor.session
         entry = self._agents.get(session.agent_id)
         if entry is None or entry.agent is None:
             raise AgentFailed("The agent is no longer in the catalogue")
         look_back = partial(self._history, session, message)
-        speech = owed.speech = _Speech(partial(self._say, session.id, message.id))
+        speech = owed.speech = Speech(partial(self._say, session.id, message.id))
         turn = Turn(session, message, look_back, speech.say)
         try:
             with self.times.noting(entry.agent, self._now), trio.fail_after(entry.turn_timeout_s):
@@ -405,7 +334,7 @@ def _checked(reply: Reply) -> Reply:
     return reply
 
 
-async def _commit(actor: Committer, command: Command, owed: _Owed, end: TurnState = "") -> None:
+async def _commit(actor: Committer, command: Command, owed: Owed, end: TurnState = "") -> None:
     """Have the actor commit it, however long the store takes to come back; the session's end ends the wait."""
     while True:
         await trio.lowlevel.checkpoint_if_cancelled()  # once asked, it waits whoever cancels it

@@ -15,10 +15,11 @@ from vigil.actors.agents.base import AgentEntry
 from vigil.actors.core.quotas import Limit
 from vigil.actors.core.records import TimeoutPatch
 from vigil.scenarios.simulation.clumsiness import clumsy
-from vigil.scenarios.simulation.faults.connection import Ear
-from vigil.scenarios.simulation.faults.faulty import SLOW, SimulatedAgent
+from vigil.scenarios.simulation.faults.faulty import SimulatedAgent
 from vigil.scenarios.simulation.faults.plan import Weather
+from vigil.scenarios.simulation.listening import keep_listening
 from vigil.scenarios.simulation.person import CREATED, OVER, RATE_LIMITED, Chat, Person
+from vigil.scenarios.simulation.steering import steerer
 from vigil.server.front.direct import Answer
 
 Post = Callable[[bytes, str | None], Awaitable[Answer | None]]
@@ -267,55 +268,6 @@ async def listener(person: Person) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def keep_listening(chat: Chat) -> None:
-    """Callback events until the session is over; come back where it was after each cut, or somewhere else."""
-    person, ear = chat.person, Ear(chat.person.one_of((None, 0)))
-    while ear.code != OVER_CODE and ear.status not in OVER:
-        with trio.move_on_after(person.random.randint(30, 3600)):
-            await chat.listen(ear)
-        await person.think(5)
-        if person.chance(0.1):
-            ear.last_id = person.one_of((None, 0, (ear.last_id or 0) + 1000))
-
-
-async def steerer(person: Person) -> None:
-    """Stops answers at every moment of a turn, also twice; interrupts them, or is refused while one is made."""
-    chat = await person.begin()
-    if chat is None:
-        return
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(keep_listening, chat)
-        sent: list[str] = []
-        for _ in range(person.random.randint(6, 20)):
-            if not await _steer(chat, sent):
-                break
-        await person.think(20)
-        await chat.read_back(100)
-        nursery.cancel_scope.cancel()
-
-
-async def _steer(chat: Chat, sent: list[str]) -> bool:
-    """Say something, and stop it or something older. False when the session is over."""
-    person = chat.person
-    fields: dict[str, Any] = {"metadata": {SLOW: True}} if person.chance(0.6) else {}
-    if (when_busy := person.one_of((None, None, "reject", "interrupt"))) is not None:
-        fields["whenBusy"] = when_busy
-    transport = person.one_of(("websocket", "websocket", "http", "sse"))
-    async with trio.open_nursery() as nursery:
-        if transport != "websocket":
-            nursery.start_soon(partial(chat.send, transport=transport, **fields))
-            answer = await chat.history(limit=1)
-            messages = answer.json()["messages"] if answer is not None and answer.status == HISTORY else []
-            sent += [message["id"] for message in messages]
-        else:
-            answer = await chat.send(**fields)
-            sent += [answer.json()["id"]] if answer is not None and answer.status == CREATED else []
-        await trio.sleep(person.one_of((0, 0, 0.001, person.random.randrange(6000) / 1000)))
-        for _ in range(person.one_of((0, 1, 1, 2)) if sent else 0):
-            nursery.start_soon(chat.stop, person.one_of(sent[-3:]))
-    return await person.takes(await chat.get() if person.chance(0.3) else answer)
-
-
 async def operator(person: Person) -> None:
     """Looks after the service: lists and health."""
     for _ in range(person.random.randint(5, 25)):
@@ -351,8 +303,6 @@ async def talk(chat: Chat, times: int) -> bool:
 # --- tables
 
 VISITS_LEAST = 3  # however short the run
-HISTORY = 200
-OVER_CODE = 1000  # a listener's close code when its session is over
 _TRY_AGAIN = (409, RATE_LIMITED, 503)
 SILENT, SCARCE, NARROW, BRIEF = "silent", "scarce", "narrow", "brief"
 

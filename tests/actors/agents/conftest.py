@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.actors.agents.loopback import Loopback
 from tests.actors.agents.talk import agent_of, loaded
-from vigil.actors.agents import catalogue
+from vigil.actors.agents import catalogue, remote
 from vigil.actors.agents.base import Agent, AgentEntry
 
 MakeAgent = Callable[..., Agent]
@@ -37,3 +38,19 @@ def logged() -> Iterator[list[Any]]:
             yield entries
     finally:
         structlog.configure(**quiet)
+
+
+@pytest.fixture
+def talk_to(make_agent: MakeAgent) -> Any:
+    """An agent that speaks to a loopback server."""
+
+    def make(server: Loopback, **fields: Any) -> Agent:
+        return make_agent(kind="openai", base_url=f"{server.url}/v1", model="tiny", **fields)
+
+    return make
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy server is asked again at once."""
+    monkeypatch.setattr(remote, "PAUSES_S", (0.01, 0.02))

@@ -13,7 +13,7 @@ from vigil.actors.core.expiry import Phase
 from vigil.actors.core.records import Session
 from vigil.actors.stores.base import OWED
 from vigil.actors.stores.memory import MemoryStore
-from vigil.actors.turns import turns
+from vigil.actors.turns.owed import Owed
 from vigil.actors.turns.turns import Cancelled, Turns
 from vigil.scenarios.reports.simulation_text import summary
 from vigil.scenarios.simulation.faults.plan import KINDS
@@ -67,7 +67,7 @@ def _says_stop(_session: Session, _command: CancelTurn, _now: int, done: Transit
 def _goes_on(patch: Patch) -> None:
     right = Turns._cancellation
 
-    def wrong(self: Turns, actor: Any, owed: turns._Owed, then: Any) -> Any:
+    def wrong(self: Turns, actor: Any, owed: Owed, then: Any) -> Any:
         scope, owed.scope = owed.scope, trio.CancelScope()
         told = right(self, actor, owed, then)
         owed.scope = scope
@@ -77,7 +77,7 @@ def _goes_on(patch: Patch) -> None:
 
 
 def _stops_the_first(patch: Patch) -> None:
-    def find(self: Turns, session_id: str, message_id: str) -> turns._Owed | None:
+    def find(self: Turns, session_id: str, message_id: str) -> Owed | None:
         queue = self._queues.get(session_id)
         known = queue is not None and any(owed.id == message_id for owed in queue.owed)
         return queue.owed[-1] if queue is not None and known else None
