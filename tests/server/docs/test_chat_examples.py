@@ -65,6 +65,7 @@ globalThis.document = {
 createInterface({ input: process.stdin }).on("line", function type(line) {
   if (!elements.form.onsubmit) return setTimeout(type, 20, line);
   if (line === "/stay") return elements.stay.onclick();
+  if (line === "/stop") return elements.stop.onclick();
   if (line === "/nodes") {
     const tree = (node) => (node.tag ? [node.tag, node.href ?? "", ...node.children.map(tree)] : node);
     return console.log(JSON.stringify(tree(elements.log.children.at(-1).lastChild)));
@@ -237,6 +238,22 @@ def test_the_chat_in_the_browser_shows_an_answer_while_it_is_made(tmp_path: Path
     assert len(pieces) > 1
     assert pieces[-1] == "~one two three"
     assert all(later.startswith(earlier) for earlier, later in pairwise(pieces))
+
+
+def test_the_chat_in_the_browser_stops_an_answer_and_keeps_what_was_said(tmp_path: Path) -> None:
+    agents = tmp_path / "agents.yaml"
+    agents.write_text(
+        "agents: [{id: agent-123, kind: scripted, piece_delay_ms: {min: 300, max: 300}, "
+        f"rules: [{{reply: {'word ' * 600}}}]}}]"
+    )
+    flags = ("--log-level=error", f"--agents={agents}")
+    with running_server(tmp_path / "data", *flags) as server, running_page(tmp_path, server.url) as page:
+        type_in(page, "hello")
+        assert shown(page, 2) == ["You: hello", "~word "]
+        type_in(page, "/stop")
+        answer, note = said(page, 2)
+    assert re.fullmatch(r"agent-123: (word )+", answer)
+    assert note == "You stopped this answer."
 
 
 def test_the_chat_in_the_browser_warns_before_the_end_and_can_stay(tmp_path: Path) -> None:
