@@ -16,7 +16,7 @@ from vigil.actors.agents import yaml_positions
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.agents.config import AgentConfig, Outside, Strict
 from vigil.actors.agents.echo import EchoAgent
-from vigil.actors.agents.openai import OpenAIAgent, OpenAIConfig
+from vigil.actors.agents.openai import OpenAIConfig
 from vigil.actors.agents.providers.anthropic import AnthropicConfig
 from vigil.actors.agents.providers.gemini import GeminiConfig
 from vigil.actors.agents.providers.model import ModelAgent
@@ -101,7 +101,7 @@ def demo() -> Mapping[str, AgentEntry]:
 async def close(agents: Mapping[str, AgentEntry]) -> None:
     """Let go of the agents' connections. Turns are over by now."""
     for entry in agents.values():
-        if isinstance(entry.agent, OpenAIAgent | ModelAgent | WebhookAgent):
+        if isinstance(entry.agent, ModelAgent | WebhookAgent):
             await entry.agent.close()
 
 

@@ -1,4 +1,4 @@
-"""The providers of models beside chat completions: what each is asked, and the grammar of what it answers.
+"""What the protocols of model servers have in common, and the providers that have one of their own.
 
 Owns their requests and events. Refuses to know connections, retries and turns.
 """

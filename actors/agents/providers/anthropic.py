@@ -6,8 +6,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from vigil.actors.agents.config import HttpUrl
+from vigil.actors.agents.conversation import Chat
 from vigil.actors.agents.providers.grammar import Grammar, Json, inside, items
-from vigil.actors.agents.providers.model import Chat, ModelConfig, Protocol, optional
+from vigil.actors.agents.providers.model import ModelConfig, Protocol, optional
 from vigil.actors.core.records import FinishReason
 
 VERSION = "2023-06-01"

@@ -21,6 +21,8 @@ class Grammar:
     """An answer as it grows. A provider says what its `_event` means, and which words end an answer early."""
 
     REASONS: ClassVar[Mapping[object, FinishReason]] = {}
+    JSON_STARTS: ClassVar[str] = "{["  # the first characters of a body that is no stream
+    DONE_ENDS: ClassVar[bool] = False  # gateways add `[DONE]` to protocols that have no such thing
 
     def __init__(self, remote: Remote, say: Callable[[str], None]) -> None:
         self._remote = remote
@@ -38,25 +40,24 @@ class Grammar:
         if event.type == "error":
             raise self.reported(event.data)
         data = event.data.strip()
-        if data == "[DONE]":  # gateways add it to protocols that have no such thing
-            return
-        if data and (
-            event.type == "message" or data[0] in "{["
-        ):  # words in an event of another type are pings
-            self.add_text(data)
+        if data == "[DONE]":
+            self.is_done = self.DONE_ENDS
+        elif data and (event.type == "message" or data[0] in self.JSON_STARTS):
+            self.add_text(data)  # words in an event of another type are pings
 
     def add_text(self, text: str) -> None:
         """One JSON value. Raises AgentFailed."""
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise self._remote.failed("gave an answer that is not JSON", error=str(error)[:200]) from None
+        value = self._parsed(text)
         for one in value if isinstance(value, list) else [value]:
             if not isinstance(one, dict):
                 continue
             if one.get("error") or one.get("type") == "error":  # an empty or false error is none
                 raise self.reported(one)
             self._event(one)
+
+    def add_object(self, text: str) -> None:
+        """The whole body as one JSON value, of a server that does not stream. Raises AgentFailed."""
+        self.add_text(text)
 
     def whole(self) -> Reply:
         """Raises AgentFailed when it is not whole, or empty."""
@@ -71,6 +72,13 @@ class Grammar:
     def reported(self, error: object) -> AgentFailed:
         return self._remote.failed("reported an error", said=self._remote.excerpt(json.dumps(error)))
 
+    def _parsed(self, text: str) -> Any:
+        """Parse leniently: only content is read. Raises AgentFailed."""
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise self._remote.failed("gave an answer that is not JSON", error=str(error)[:200]) from None
+
     def _event(self, event: Json) -> None:
         raise NotImplementedError
 
@@ -82,12 +90,15 @@ class Grammar:
             assert isinstance(text, str)
             text.encode()  # halves of characters cannot be kept
         except (AssertionError, ValueError):
-            raise self._remote.failed("gave content that is no text") from None
+            raise self._no_text() from None
         self._size += len(text)
         if self._size > ANSWER_CHARACTERS_MAX:
             raise self._remote.failed("gave an answer that is too long", characters_max=ANSWER_CHARACTERS_MAX)
         self._pieces.append(text)
         self._say(text)
+
+    def _no_text(self) -> AgentFailed:
+        return self._remote.failed("gave content that is no text")
 
 
 class Body:
@@ -115,15 +126,15 @@ class Body:
             chunk = self._head = (self._head + chunk).removeprefix(BOM).lstrip()
             if BOM.startswith(chunk):  # or there is nothing yet
                 return False
-            is_object = chunk[:1] in (b"{", b"[")
-            self._take = self._take_text if is_object else self._take_events
+            is_json = chr(chunk[0]) in self._grammar.JSON_STARTS
+            self._take = self._take_text if is_json else self._take_events
         self._take(chunk)
         return self.is_done
 
     def end(self) -> Reply:
         """The whole answer. Raises AgentFailed when there is none."""
         if self._text.strip() and not self.is_done:
-            self._grammar.add_text(self._text.decode(errors="replace"))
+            self._grammar.add_object(self._text.decode(errors="replace"))
         self._add(self._events.end())
         return self._grammar.whole()
 

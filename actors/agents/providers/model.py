@@ -13,11 +13,9 @@ from pydantic import Field, field_validator
 
 from vigil.actors.agents.base import Reply, Turn
 from vigil.actors.agents.config import HttpUrl, Outside, RemoteConfig, SecretVariable
-from vigil.actors.agents.openai import chat
+from vigil.actors.agents.conversation import Chat, chat, with_system
 from vigil.actors.agents.providers.grammar import Body, Grammar
 from vigil.actors.agents.remote import Remote, read_chunks
-
-Chat = list[dict[str, str]]
 
 
 class Protocol(NamedTuple):
@@ -48,7 +46,7 @@ class ModelConfig(RemoteConfig):
     @classmethod
     def _bare(cls, value: str) -> str:
         if "?" in value:
-            raise ValueError("must have no ?query: the path of the API is put after it")
+            raise ValueError(f"must have no ?query: {cls.PROTOCOL.path} is put after it")
         return value
 
     @field_validator("options")
@@ -85,7 +83,7 @@ class ModelAgent:
     async def reply(self, turn: Turn) -> Reply:
         config = self._config
         earlier = await turn.history(config.history_messages) if config.history_messages else ()
-        said = chat(turn.message, earlier, None, config.history_characters)
+        said = chat(turn.message, earlier, config.history_characters)
         body = {**config.options, **config.PROTOCOL.body(config, said)}
         read = partial(self._read, turn.say)
         return await self._remote.ask(json.dumps(body).encode(), dict, read, turn.message.id)
@@ -102,6 +100,11 @@ class ModelAgent:
             if not body.is_done:
                 raise
         return body.end()
+
+
+def chat_body(config: Any, said: Chat) -> dict[str, Any]:
+    """A conversation whose first message is the system prompt, to be streamed."""
+    return {"model": config.model, "messages": with_system(config.system_prompt, said), "stream": True}
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -1,11 +1,11 @@
 """Ollama's own chat API: a JSON object a line, of which the one that is `done` is the last."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from vigil.actors.agents.config import HttpUrl
 from vigil.actors.agents.providers.grammar import Grammar, Json, inside
-from vigil.actors.agents.providers.model import Chat, ModelConfig, Protocol, bearer
+from vigil.actors.agents.providers.model import ModelConfig, Protocol, bearer, chat_body
 from vigil.actors.core.records import FinishReason
 
 
@@ -19,16 +19,11 @@ class OllamaGrammar(Grammar):
             self.is_done = True
 
 
-def _body(config: "OllamaConfig", said: Chat) -> dict[str, Any]:
-    system = [{"role": "system", "content": config.system_prompt}] if config.system_prompt else []
-    return {"model": config.model, "messages": [*system, *said], "stream": True}
-
-
 class OllamaConfig(ModelConfig):
     """Parameters of the model stand in `options: {options: {...}}`, as in Ollama's own requests."""
 
     PROTOCOL: ClassVar[Protocol] = Protocol(
-        "/api/chat", bearer, _body, OllamaGrammar, ("model", "messages", "stream"), is_lines=True
+        "/api/chat", bearer, chat_body, OllamaGrammar, ("model", "messages", "stream"), is_lines=True
     )
 
     kind: Literal["ollama"]

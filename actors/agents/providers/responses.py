@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from vigil.actors.agents.config import HttpUrl
+from vigil.actors.agents.conversation import Chat
 from vigil.actors.agents.providers.grammar import Grammar, Json, inside, items
-from vigil.actors.agents.providers.model import Chat, ModelConfig, Protocol, bearer, optional
+from vigil.actors.agents.providers.model import ModelConfig, Protocol, bearer, optional
 from vigil.actors.core.records import FinishReason
 
 _PIECES = ("response.output_text.delta", "response.refusal.delta")

@@ -17,7 +17,7 @@ from vigil.actors.agents import catalogue
 from vigil.actors.agents.base import AgentEntry
 from vigil.actors.agents.catalogue import CatalogueError
 from vigil.actors.agents.echo import EchoAgent
-from vigil.actors.agents.openai import OpenAIAgent
+from vigil.actors.agents.providers.model import ModelAgent
 from vigil.actors.agents.scripted import ScriptedAgent
 from vigil.actors.agents.webhook import WebhookAgent
 from vigil.actors.core.quotas import Limit
@@ -108,7 +108,9 @@ async def test_without_a_file_there_is_one_demo_agent_that_echoes() -> None:
 async def test_the_example_loads_as_it_is() -> None:
     agents = load(EXAMPLE)
     assert list(agents) == ["assistant", "agent-123", "notes", "helpdesk"]
-    assert isinstance(agents["assistant"].agent, OpenAIAgent)
+    agent = agents["assistant"].agent
+    assert isinstance(agent, ModelAgent)
+    assert agent.kind == "openai"
     assert isinstance(agents["helpdesk"].agent, ScriptedAgent)
     await catalogue.close(agents)
 
@@ -117,7 +119,9 @@ def test_the_example_loads_with_everything_in_it_uncommented(file: Path) -> None
     file.write_text(re.sub(r"^#(  \S|    \S)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE))
     agents = load(file, {"OPENAI_API_KEY": "sk-1", "ANTHROPIC_API_KEY": "sk-2", "ORDERS_SECRET": "s"})
     assert len(agents) == 7
-    assert isinstance(agents["assistant-large"].agent, OpenAIAgent)
+    agent = agents["assistant-large"].agent
+    assert isinstance(agent, ModelAgent)
+    assert agent.kind == "openai"
     assert isinstance(agents["orders"].agent, WebhookAgent)
 
 

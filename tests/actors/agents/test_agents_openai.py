@@ -25,7 +25,7 @@ from tests.actors.agents.talk import Talk, message
 from tests.measure import examples
 from vigil.actors.agents import remote
 from vigil.actors.agents.base import Reply
-from vigil.actors.agents.openai import chat
+from vigil.actors.agents.conversation import chat, with_system
 from vigil.actors.agents.remote import Remote
 from vigil.actors.core.errors import AgentFailed, AgentTimedOut
 
@@ -85,9 +85,7 @@ async def test_it_asks_for_as_much_history_as_it_is_told_to(nursery: trio.Nurser
 
 def test_of_the_history_the_newest_that_fit_are_kept() -> None:
     earlier = [message("x" * 4, -1, is_agent=True), message("y" * 5, -2), message("z", -3, is_agent=True)]
-    sizes = {
-        most: sum(len(one["content"]) for one in chat(message("n"), earlier, None, most)) for most in (9, 8)
-    }
+    sizes = {most: sum(len(one["content"]) for one in chat(message("n"), earlier, most)) for most in (9, 8)}
     # With 8 only the agent's own message fits, and a conversation does not begin with that.
     assert sizes == {9: 1 + 4 + 5, 8: 1}
 
@@ -102,7 +100,7 @@ def test_a_chat_alternates_ends_with_the_message_and_stays_within_its_bounds(
     authors: list[tuple[bool, str]], most: int, prompt: str | None
 ) -> None:
     earlier = [message(text, -n, is_agent=is_agent) for n, (is_agent, text) in enumerate(authors, 1)]
-    turns = chat(message("the newest"), earlier, prompt, most)
+    turns = with_system(prompt, chat(message("the newest"), earlier, most))
     if prompt:
         assert turns.pop(0) == {"role": "system", "content": prompt}
     assert [one["role"] for one in turns] == ["user", "assistant"] * (len(turns) // 2) + ["user"]

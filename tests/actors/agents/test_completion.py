@@ -9,6 +9,7 @@ import pytest
 from vigil.actors.agents.base import ANSWER_CHARACTERS_MAX, Reply
 from vigil.actors.agents.completion import Completion
 from vigil.actors.agents.config import RemoteConfig
+from vigil.actors.agents.providers.grammar import Body
 from vigil.actors.agents.remote import ANSWER_BYTES_MAX, Remote
 from vigil.actors.core.errors import AgentFailed
 
@@ -225,7 +226,7 @@ def far() -> Remote:
 
 def read(far: Remote, chunks: Iterator[bytes]) -> tuple[Reply, list[str]]:
     said: list[str] = []
-    completion = Completion(far, said.append)
+    completion = Body(far, Completion(far, said.append))
     for chunk in chunks:
         if completion.feed(chunk):
             break
@@ -253,7 +254,7 @@ def test_what_reports_an_error_or_does_not_end_fails(far: Remote, body: str, tol
 
 
 def test_a_finish_reason_is_no_end_and_done_is_one(far: Remote) -> None:
-    completion = Completion(far, lambda _piece: None)
+    completion = Body(far, Completion(far, lambda _piece: None))
     assert not completion.feed(stream(delta("Good", "stop")).encode())
     assert not completion.is_done
     assert completion.feed(DONE.encode())
