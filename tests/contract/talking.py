@@ -1,18 +1,13 @@
 """Agents that talk as a test says, and a client that sends to them. For what is said of turns (spec sections 4, 11)."""
 
-import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.fakes import entry
-from tests.harness import AGENTS, Answer, Api
+from tests.contract.transports import contents, history, with_agent
+from tests.harness import Answer, Api
 from vigil.actors.agents.base import Reply, Turn
-from vigil.actors.core.quotas import Limit
-
-MANY = Limit(100_000, 60)
 
 
 class Talker:
@@ -76,40 +71,12 @@ class Chat:
         return str(answer.json["status"])
 
     async def history(self) -> list[Any]:
-        """Oldest first."""
-        page = await self.api.request("GET", f"/{self.id}/messages?limit=100")
-        return list(page.json["messages"][::-1])
+        return await history(self.api, self.id)
 
     async def contents(self) -> list[str]:
-        return [message["content"] for message in await self.history()]
+        return await contents(self.api, self.id)
 
 
-async def chat_with(api: Api, agent: Any, **changes: Any) -> Chat:
-    """A session of 5 minutes with this agent, on a site with these `changes`."""
-    fields = changes.pop("entry", {})
-    agents = {**AGENTS, "patient": entry(agent, **fields)}
-    await api.restart(agents=agents, session_limit=MANY, **changes)
-    config = {"timeoutMinutes": 5, "autoRenew": False}
-    created = await api.create(agentId="patient", timeoutConfig=config)
-    return Chat(api, created["sessionId"])
-
-
-async def under_way(nursery: trio.Nursery, ask: Callable[[], Awaitable[Answer]]) -> list[Answer]:
-    """Start a request that waits. The list has its answer as soon as there is one."""
-    answers: list[Answer] = []
-
-    async def run() -> None:
-        answers.append(await ask())
-
-    nursery.start_soon(run)
-    await wait_all_tasks_blocked()
-    return answers
-
-
-def frames(answer: Answer) -> list[tuple[str, Any]]:
-    """The events of a stream, each with its data; comments are left out."""
-    blocks = [block for block in answer.content.decode().split("\n\n") if block and block != ":"]
-    return [
-        (event.removeprefix("event: "), json.loads(data.removeprefix("data: ")))
-        for event, data in (block.split("\n") for block in blocks)
-    ]
+async def chat_with(api: Api, agent: Any, **fields: Any) -> Chat:
+    """A session of 5 minutes with this agent."""
+    return Chat(api, await with_agent(api, agent, **fields))

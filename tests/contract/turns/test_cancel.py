@@ -8,7 +8,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.contract.operations import NOWHERE
-from tests.contract.talking import Chat, Talker, chat_with, frames, under_way
+from tests.contract.talking import Chat, Talker, chat_with
+from tests.contract.transports import frames, under_way
 from tests.fakes import FaultyStore, entry
 from tests.harness import Api
 from vigil.actors.agents.base import Reply, Turn
@@ -272,7 +273,7 @@ async def test_a_repeat_with_its_key_gets_what_its_waiter_got(api: Api, said: st
 
 async def test_a_quiet_stream_has_a_comment_every_15_seconds(api: Api, autojump_clock: MockClock) -> None:
     agent = Talker()
-    chat = await chat_with(api, agent, entry={"turn_timeout_s": 50})
+    chat = await chat_with(api, agent, turn_timeout_s=50)
     answer = await chat.send(transport="sse")
     assert answer.content.count(b":\n\n") == 3
     assert [kind for kind, _ in frames(answer)] == ["userMessage", "error"]

@@ -6,7 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from tests.contract.talking import Chat, Talker, chat_with, under_way
+from tests.contract.talking import Chat, Talker, chat_with
+from tests.contract.transports import under_way
 from tests.fakes import FaultyStore
 from tests.harness import Api
 from vigil.actors.turns import turns
