@@ -86,13 +86,8 @@ class OwnServers:
                         await process.kill()
 
     def _variables(self) -> dict[str, str]:
-        usual = {
-            name: value
-            for name, value in self._environ.items()
-            if not name.upper().startswith(("VIGIL_", "SESSION_"))
-        }
         secrets = {name: f"replay-{self._random_bytes(16).hex()}" for name in ("VIGIL_API_KEY", _SECRET)}
-        return usual | secrets
+        return tied.usual_environment(self._environ) | secrets
 
 
 class OwnTarget(LiveTarget):

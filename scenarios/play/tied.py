@@ -11,9 +11,18 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
 COMMAND = (sys.executable, "-m", "vigil.scenarios.play.tied")
 """What stands before the name of a module. The process needs `stdin=subprocess.PIPE`."""
+
+
+def usual_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a server of ours gets of the environment: no settings that were meant for another."""
+    return {
+        name: value for name, value in environ.items() if not name.upper().startswith(("VIGIL_", "SESSION_"))
+    }
+
 
 _KILL_S = 20.0  # after SIGTERM: `vigil serve` needs no more
 

@@ -2,13 +2,13 @@
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from vigil.scenarios.errors import ScenarioError
+from vigil.scenarios.play import tied
 
 _LISTENING = re.compile(r"Vigil is listening on (\S+)")
 _STOP_S = 15
@@ -27,19 +27,16 @@ def running(
     directory: Path, flags: Sequence[str], environ: Mapping[str, str], api_key: str
 ) -> Iterator[RunningServer]:
     """Gives it once it listens; `directory` gets its data and its log. Raises ScenarioError when it does not start."""
-    usual = {
-        name: value for name, value in environ.items() if not name.upper().startswith(("VIGIL_", "SESSION_"))
-    }
     data_dir, log = directory / "data", directory / "serve.log"
-    command = [sys.executable, "-m", "vigil", "serve", "--port=0", f"--data-dir={data_dir}", *flags]
+    command = [*tied.COMMAND, "vigil", "serve", "--port=0", f"--data-dir={data_dir}", *flags]
     with log.open("wb") as errors:
         process = subprocess.Popen(  # noqa: S603  ourselves
             command,
             cwd=directory,  # no .env of the tests' own
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**usual, "VIGIL_API_KEY": api_key},
+            env={**tied.usual_environment(environ), "VIGIL_API_KEY": api_key},
             text=True,
         )
     try:
@@ -66,5 +63,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from vigil.actors.core.errors import VigilError
 from vigil.actors.stores.sqlite.file import damaged
 from vigil.actors.stores.sqlite.schema import APPLICATION_ID, SCHEMA_VERSION
-from vigil.server.ops.data_dir import SECRETS_BEFORE, kept_database, read_file
+from vigil.server.ops.data_dir import SECRETS_BEFORE, kept_database, read_file, sync
 
 DATABASE = "vigil.db"
 KEPT = ("secret", SECRETS_BEFORE, "keys.json", "api-key")  # beside the database
@@ -93,7 +93,7 @@ def make(target: Path, data_dir: Path, database: Path, *, now: datetime) -> Mani
         unfinished = workshop / "backup"
         _write_tar(unfinished, manifest, [workshop / name for name in names])
         os.link(unfinished, target)  # and never over a file that came meanwhile
-        _sync(target.absolute().parent)
+        sync(target.absolute().parent)
     return manifest
 
 
@@ -237,11 +237,3 @@ def _explained(path: Path) -> Iterator[None]:
         raise BackupError(f"{path} cannot be used: {error.strerror}. Mend it, or name another file") from None
     except apsw.Error as error:
         raise BackupError(f"The database cannot be copied: {error}. Try again, or check the disk") from None
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

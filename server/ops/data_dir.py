@@ -98,14 +98,14 @@ def write_file(path: Path, content: bytes) -> None:
             stream.flush()
             os.fsync(file)
         unfinished.replace(path)
-        _sync_directory(path.parent)
+        sync(path.parent)
 
 
 def remove_file(path: Path) -> None:
     """Remove the file if it is there, durably. Hold the lock. Raises DataDirError."""
     with _explained(path):
         path.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync(path.parent)
 
 
 @contextmanager
@@ -138,9 +138,10 @@ def _tighten(path: Path, mode: int) -> None:
             path.chmod(mode)
 
 
-def _sync_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """A file's content, or what was made, renamed or removed in a directory, is then on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

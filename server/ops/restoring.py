@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from vigil.server.ops.backup import DATABASE, KEPT, BackupError, Manifest, unpack
-from vigil.server.ops.data_dir import kept_database, locked, note_database, open_data_dir
+from vigil.server.ops.data_dir import kept_database, locked, note_database, open_data_dir, sync
 
 _LOGS = ("-wal", "-shm", "-journal")  # of SQLite, beside the database
 
@@ -76,16 +76,8 @@ def _move_in(unpacked: Path, manifest: Manifest, places: dict[str, Path]) -> Non
         if name in manifest.files:
             shutil.move(unpacked / name, place)
             place.chmod(0o600)
-            _sync(place)
-            _sync(place.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(place)
+            sync(place.parent)
 
 
 @contextmanager
