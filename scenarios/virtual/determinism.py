@@ -38,38 +38,28 @@ class _JumpingClock(Clock):
         """Asked only when no task can run. What `run_sync_soon` has queued, and who waits for that, goes first."""
         if self._runner.entry_queue.size():
             return 0.0
-        if deadline == math.inf or self._runner.waiting_for_idle:
+        if not self._may_jump_to(deadline):
             return _LONG_S
         self._now_s = max(self._now_s, deadline)
         return 0.0
 
+    def _may_jump_to(self, deadline: float) -> bool:
+        return deadline != math.inf and not self._runner.waiting_for_idle
 
-class SteppedClock(Clock):
+
+class SteppedClock(_JumpingClock):
     """Stands still until somebody lets time pass: up to `until_s`, or while `waiting` callers wait for an answer.
 
     Then it jumps from deadline to deadline, whenever no task can run.
     """
 
     def __init__(self) -> None:
-        self._now_s = 0.0
+        super().__init__()
         self.until_s = 0.0
         self.waiting = 0
 
-    def start_clock(self) -> None:
-        self._runner = _trio_run.GLOBAL_RUN_CONTEXT.runner
-
-    def current_time(self) -> float:
-        return self._now_s
-
-    def deadline_to_sleep_time(self, deadline: float) -> float:
-        """See `_JumpingClock`."""
-        if self._runner.entry_queue.size():
-            return 0.0
-        last = math.inf if self.waiting else self.until_s
-        if deadline == math.inf or deadline > last or self._runner.waiting_for_idle:
-            return _LONG_S
-        self._now_s = max(self._now_s, deadline)
-        return 0.0
+    def _may_jump_to(self, deadline: float) -> bool:
+        return super()._may_jump_to(deadline) and (self.waiting > 0 or deadline <= self.until_s)
 
 
 def run(main: Callable[[], Awaitable[T]], *, seed: object = 0) -> T:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from vigil.actors.stores.sqlite.file import lock_of
 from vigil.server.ops.backup import DATABASE, KEPT, BackupError, Manifest, unpack
 from vigil.server.ops.data_dir import kept_database, locked, note_database, open_data_dir, sync
 
@@ -86,7 +87,7 @@ def _not_in_use(database: Path) -> Iterator[None]:
     with suppress(OSError):
         database.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        lock = os.open(f"{os.path.realpath(database)}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(lock_of(os.path.realpath(database)), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise BackupError(f"{database.parent} cannot be written: {error.strerror}. Mend it first") from None
     try:

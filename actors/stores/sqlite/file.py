@@ -68,7 +68,7 @@ def open_writer(path: str, resources: ExitStack, *, may_be_new: bool) -> apsw.Co
     if not may_be_new and not _holds_anything(path):
         raise DatabaseGone(_gone(path))  # before SQLite sees it: beside an empty file it throws the log away
     _create(path)
-    _lock(f"{path}.lock", path, resources)
+    _lock(lock_of(path), path, resources)
     writer = _connect(path, apsw.SQLITE_OPEN_READWRITE, resources)
     if not _check(writer, path) and not may_be_new:
         raise DatabaseGone(_gone(path))
@@ -125,6 +125,11 @@ def _create(path: str) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def lock_of(path: str) -> str:
+    """The file that a server holds locked while the database at `path`, a real path, is its own."""
+    return f"{path}.lock"
 
 
 def _lock(lock_path: str, path: str, resources: ExitStack) -> None:
